@@ -1,0 +1,63 @@
+"""Reading the official archives of a data set: downloaded, or given by the user."""
+
+import hashlib
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from gconv.errors import UserError
+from gconv.progress import say
+
+
+class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A builder whose data comes in one tar archive, streamed and never unpacked to disk.
+
+    Set `source` to a folder that holds the archive to read it from there; otherwise it is downloaded and must have
+    the checksum in `checksums.tsv`.
+    """
+
+    URL: str
+    source: Path | None = None
+    archive_sha256: str = ""  # of the archive that was read, for the manifest
+
+    def _archive(self, dl_manager: tfds.download.DownloadManager) -> Path:
+        if self.source is None:
+            tfds.enable_progress_bar()
+            try:
+                path = Path(dl_manager.download(self.URL))
+            except Exception as error:
+                raise UserError(f"{self.name}: downloading {self.URL} failed: {_one_line(error)}") from error
+            finally:
+                tfds.disable_progress_bar()
+        else:
+            path = self.source / self.URL.rsplit("/", 1)[1]
+            if not path.is_file():
+                raise UserError(f"{self.name}: {path} not found; --source must hold the archive from {self.URL}")
+        self.archive_sha256 = _sha256(path)
+        if self.archive_sha256 != self.url_infos[self.URL].checksum:
+            say(f"{self.name}: {path} is not the official archive (sha256 differs); checking its content instead")
+        return path
+
+
+def files(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yields (name, content) of the regular files in a tar archive. UserError if it is damaged or cut off."""
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                stream = archive.extractfile(member) if member.isfile() else None  # no link is followed
+                if stream is not None:
+                    yield member.name, stream.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{path} is damaged or cut off: {_one_line(error)}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,73 @@
+"""CIFAR-10 in grey (Krizhevsky 2009): LRA's Image task. Read from the binary version, so no pickle is loaded."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from gconv.data.builders.archives import ArchiveBuilder, files
+from gconv.errors import UserError
+
+_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+_PARTS = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
+_ROWS = 10_000  # images in each part
+_ROW_BYTES = 1 + 3 * 1024  # the label, then the red, green and blue planes
+_HELD_OUT = 5_000  # of the 50,000 training images
+_SEED = 0
+
+
+def grey(rgb: np.ndarray) -> np.ndarray:
+    """(images, 3, pixels) uint8 → (images, pixels) uint8, as `tf.image.rgb_to_grayscale` computes it for LRA."""
+    weights = np.array([0.2989, 0.5870, 0.1140], np.float32)
+    luma = np.tensordot(rgb.astype(np.float32) * np.float32(1 / 255), weights, (1, 0))
+    return np.floor(luma * np.float32(255.5)).astype(np.uint8)
+
+
+class Cifar10(ArchiveBuilder):
+    """`image`: 1024 grey pixels, row by row; `label`: the class. 45,000 / 5,000 / 10,000 images.
+
+    The validation images are drawn from the 50,000 training images by a fixed seed.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Tensor(
+                        shape=(1024,), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
+                    ),
+                    "label": tfds.features.ClassLabel(names=_CLASSES),
+                }
+            ),
+            disable_shuffling=True,
+            homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        path = self._archive(dl_manager)
+        parts = {name.rsplit("/", 1)[-1]: content for name, content in files(path) if name.endswith(".bin")}
+        for part in _PARTS:
+            size = len(parts.get(part, b""))
+            if size != _ROWS * _ROW_BYTES:
+                rows, expected = size / _ROW_BYTES, f"{_ROWS:,} images of {_ROW_BYTES:,} bytes"
+                raise UserError(f"{path}: {part} has {size:,} bytes ({rows:,.1f} images) instead of {expected}")
+        rows = np.frombuffer(b"".join(parts[part] for part in _PARTS), np.uint8).reshape(-1, _ROW_BYTES)
+        if rows[:, 0].max() >= len(_CLASSES):
+            bad = int(np.argmax(rows[:, 0] >= len(_CLASSES)))
+            raise UserError(f"{path}: image {bad % _ROWS} of {_PARTS[bad // _ROWS]} has label {rows[bad, 0]}, not 0..9")
+        train, test = rows[: 5 * _ROWS], rows[5 * _ROWS :]
+        order = np.random.RandomState(_SEED).permutation(len(train))
+        held_out, kept = np.sort(order[:_HELD_OUT]), np.sort(order[_HELD_OUT:])
+        return {
+            "train": self._generate_examples(train[kept]),
+            "validation": self._generate_examples(train[held_out]),
+            "test": self._generate_examples(test),
+        }
+
+    def _generate_examples(self, rows: np.ndarray) -> Iterator:
+        for index, row in enumerate(rows):
+            yield index, {"image": grey(row[1:].reshape(1, 3, 1024))[0], "label": int(row[0])}

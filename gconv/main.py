@@ -1,0 +1,25 @@
+"""Trains and evaluates: python -m gconv.main --config=configs/TASK.py:MIXER[,PRESET] --workdir=DIR"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from gconv import cli
+from gconv.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "configs/TASK.py:MIXER[,PRESET]", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of this run: records, checkpoints, result")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise UserError(f"unexpected argument {argv[1]!r}; options are written --name=value")
+    if _CONFIG.value is None or _WORKDIR.value is None:
+        raise UserError("both --config=configs/TASK.py:MIXER[,PRESET] and --workdir=DIR are needed")
+    from gconv.training.loop import train_and_evaluate  # after the flags: a typo shouldn't wait for imports
+
+    train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+
+
+if __name__ == "__main__":
+    cli.restart_with_huge_pages()
+    cli.run(main)

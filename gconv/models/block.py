@@ -1,0 +1,71 @@
+"""One residual block for every mixer."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from gconv.ops import cost
+
+
+class Block(nnx.Module):
+    """A mixer, then (for mlp_features > 0) a two-layer perceptron at each position, each in a residual branch.
+
+    With norm_first: x + f(norm(x)); otherwise norm(x + f(x)), as in Vaswani et al. 2017. Dropout follows each branch.
+    """
+
+    def __init__(
+        self,
+        mixer: Any,
+        features: int,
+        *,
+        mlp_features: int,
+        activation: str,
+        norm_first: bool,
+        dropout: float,
+        dtype: Any,
+        rngs: nnx.Rngs,
+    ):
+        self.mixer = mixer
+        self.mixer_norm = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+        self.has_mlp = mlp_features > 0
+        if self.has_mlp:
+            self.mlp = MLP(features, mlp_features, activation=activation, dtype=dtype, rngs=rngs)
+            self.mlp_norm = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+        self.norm_first = norm_first
+
+    def __call__(self, x: jax.Array, mask: jax.Array | None, *, key: jax.Array | None = None) -> jax.Array:
+        """x (batch, length, features), mask (batch, length) bool → like x."""
+        mixer_key, key1, key2 = (None, None, None) if key is None else jax.random.split(key, 3)
+        x = self._residual(x, self.mixer_norm, lambda h: self.mixer(h, mask, key=mixer_key), key1)
+        if self.has_mlp:
+            x = self._residual(x, self.mlp_norm, self.mlp, key2)
+        return x
+
+    def _residual(self, x: jax.Array, norm: Any, branch: Any, key: jax.Array | None) -> jax.Array:
+        y = self.dropout(branch(norm(x) if self.norm_first else x), deterministic=key is None, rngs=key)
+        return x + y if self.norm_first else norm(x + y)
+
+    def flops(self, length: int) -> cost.Flops:
+        return self.mixer.flops(length) + (self.mlp.flops(length) if self.has_mlp else cost.NONE)
+
+
+class MLP(nnx.Module):
+    """Linear, activation ("relu" or "gelu"), linear."""
+
+    def __init__(self, features: int, hidden: int, *, activation: str, dtype: Any, rngs: nnx.Rngs):
+        self.up = nnx.Linear(
+            features, hidden, dtype=dtype, kernel_metadata={"axes": ("embed", "hidden")}, rngs=rngs
+        )
+        self.down = nnx.Linear(
+            hidden, features, dtype=dtype, kernel_metadata={"axes": ("hidden", "embed")}, rngs=rngs
+        )
+        self.activation = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}[activation]
+        self.features, self.hidden = features, hidden
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.down(self.activation(self.up(x)))
+
+    def flops(self, length: int) -> cost.Flops:
+        return cost.dense(length, self.features, 2 * self.hidden)

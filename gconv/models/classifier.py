@@ -1,0 +1,118 @@
+"""A sequence classifier: embedding, a stack of blocks, pooling over the real tokens, head."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from gconv.models.block import Block
+from gconv.ops import cost
+
+
+class Classifier(nnx.Module):
+    """Maps sequences of bytes to class scores. See `__call__`.
+
+    Args:
+      mixer: builds a token mixer: any callable with the signature of those in `gconv.models.mixers`.
+      mixer_options: its keyword options.
+      length: the number of positions; shorter sequences are padded to it by the caller.
+      classes: the number of scores.
+      vocabulary: the number of token ids, or 0 for pixels: intensities 0..255, taken as numbers in [−1, 1].
+      layers, features: the stack's depth and width.
+      mlp_ratio: hidden units of each block's perceptron, in multiples of features; 0 for none.
+      activation: of the perceptron, "relu" or "gelu".
+      norm_first: pre-norm blocks with a norm before pooling, otherwise post-norm.
+      positions: "none", or "sinusoidal" added to the embeddings (Vaswani et al. 2017, section 3.5).
+      dropout: after the embedding, in the mixer and after each residual branch.
+      dtype: of activations and matrix multiplies; parameters, FFTs and scores are float32.
+    """
+
+    def __init__(
+        self,
+        mixer: Any,
+        mixer_options: Mapping[str, Any],
+        *,
+        length: int,
+        classes: int,
+        vocabulary: int,
+        layers: int,
+        features: int,
+        mlp_ratio: float,
+        activation: str,
+        norm_first: bool,
+        positions: str,
+        dropout: float,
+        dtype: Any,
+        rngs: nnx.Rngs,
+    ):
+        if positions not in ("none", "sinusoidal"):
+            raise ValueError(f"positions must be none or sinusoidal; got {positions!r}")
+        self.length, self.features, self.vocabulary, self.classes = length, features, vocabulary, classes
+        self.sinusoidal = positions == "sinusoidal"
+        self.dtype = dtype
+        if vocabulary:
+            init = nnx.initializers.normal(1.0 / np.sqrt(features) if self.sinusoidal else 1.0)
+            self.embed: Any = nnx.Embed(vocabulary, features, dtype=dtype, embedding_init=init, rngs=rngs)
+        else:
+            self.embed = nnx.Linear(1, features, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+        self.blocks = nnx.List(
+            Block(
+                mixer(features, length, **mixer_options, dropout=dropout, dtype=dtype, rngs=rngs),
+                features,
+                mlp_features=int(mlp_ratio * features),
+                activation=activation,
+                norm_first=norm_first,
+                dropout=dropout,
+                dtype=dtype,
+                rngs=rngs,
+            )
+            for _ in range(layers)
+        )
+        self.norm = nnx.LayerNorm(features, dtype=dtype, rngs=rngs) if norm_first else None
+        self.head = nnx.Linear(features, classes, rngs=rngs)
+
+    def __call__(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Class scores (batch, classes) float32.
+
+        inputs (batch, length) integers, lengths (batch,) the number of real tokens of each, at its beginning.
+        A token's value never marks padding: a black pixel is a pixel. ValueError if inputs are longer than the model.
+        """
+        if inputs.shape[1] > self.length:
+            raise ValueError(f"inputs have length {inputs.shape[1]}; the model's is {self.length}")
+        keys = [None] * (len(self.blocks) + 1) if key is None else jax.random.split(key, len(self.blocks) + 1)
+        mask = jnp.arange(inputs.shape[1]) < lengths[:, None]
+        x = self.dropout(self._embed(inputs), deterministic=key is None, rngs=keys[-1])
+        for block, block_key in zip(self.blocks, keys, strict=False):
+            x = block(x, mask, key=block_key)
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.head(mean_of_real_tokens(x.astype(jnp.float32), mask))
+
+    def _embed(self, inputs: jax.Array) -> jax.Array:
+        if not self.vocabulary:
+            return self.embed(inputs[..., None].astype(self.dtype) / 127.5 - 1)
+        x = self.embed(inputs.astype(jnp.int32))
+        if self.sinusoidal:
+            x = x * np.sqrt(self.features).astype(x.dtype) + sinusoids(inputs.shape[1], self.features, x.dtype)
+        return x
+
+    def flops(self, length: int) -> cost.Flops:
+        embed = cost.NONE if self.vocabulary else cost.dense(length, 1, self.features)
+        return sum((block.flops(length) for block in self.blocks), embed) + cost.dense(1, self.features, self.classes)
+
+
+def mean_of_real_tokens(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean over the positions where mask is True: x (batch, length, features), mask (batch, length) → (batch, features)."""
+    total = jnp.sum(jnp.where(mask[..., None], x, 0), axis=1)
+    return total / jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
+
+
+def sinusoids(length: int, features: int, dtype: Any) -> jax.Array:
+    """Positional encoding (Vaswani et al. 2017, section 3.5): (length, features), sine at even, cosine at odd columns."""
+    column = np.arange(features)
+    angles = np.arange(length)[:, None] / 10000 ** ((column - column % 2) / features)
+    return jnp.asarray(np.where(column % 2, np.cos(angles), np.sin(angles)), dtype)

@@ -1,0 +1,1 @@
+"""Pure functions of arrays: the global convolution, attention, and what they cost."""

@@ -1,0 +1,29 @@
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def say(message: str) -> None:
+    """Prints a line to standard error, above a progress bar if there is one."""
+    tqdm.write(message, file=sys.stderr)
+    sys.stderr.flush()
+
+
+def track(items: Iterable[T], total: int, label: str, seconds: float = 10) -> Iterator[T]:
+    """Yields the items of a loop of known length and shows how far it is; off a terminal, a line every `seconds`."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=label, dynamic_ncols=True, file=sys.stderr)
+        return
+    said = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - said > seconds or count == total:
+            said = time.monotonic()
+            say(f"{label}: {count:,} of {total:,}")

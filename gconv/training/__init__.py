@@ -1,0 +1,1 @@
+"""One trainer for every task and mixer. `loop.py` is the whole run, `step.py` the gradient step."""

@@ -1,0 +1,185 @@
+"""The whole run, in a straight line: data, model, state, steps, result."""
+
+import functools
+import hashlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from flax import nnx
+
+from gconv.data import pipeline, tasks
+from gconv.errors import UserError
+from gconv.progress import say
+from gconv.training import sharding
+from gconv.training.checkpoint import Checkpoints
+from gconv.training.evaluate import evaluate, make_eval_step
+from gconv.training.metrics import RunDirectory, device_name
+from gconv.training.optim import make_optimizer, schedule
+from gconv.training.step import TrainState, build_model, make_train_step
+
+
+def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
+    """Runs config in workdir, from its newest checkpoint if it has one, and returns the content of result.json.
+
+    A finished run is left as it is. UserError for a config that can't be run, and for a loss that isn't finite.
+    """
+    _check(config)
+    run = RunDirectory(workdir, config.to_dict(), config.steps)
+    try:
+        if run.result is not None:
+            say(f"{workdir} holds a finished run; nothing to do")
+            return run.result
+        return _train(config, run)
+    finally:
+        run.close()
+
+
+def _train(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, Any]:
+    mesh = sharding.make_mesh(config.mesh)
+    _check_batch(config, mesh)
+    data = tasks.load(**config.data, data_dir=config.data_dir)
+    process = (jax.process_index(), jax.process_count())
+    batches = pipeline.TrainBatches(data.splits["train"], config.batch_size, config.seed, *process)
+
+    init_key, dropout_key = jax.random.split(jax.random.key(config.seed))  # the same on every process
+    build = functools.partial(
+        build_model, config.model, length=config.data.length, classes=data.classes, vocabulary=data.vocabulary
+    )
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(key=init_key)))
+    optimizer = make_optimizer(config.optim, config.steps)
+
+    def init(key: jax.Array) -> TrainState:
+        params = nnx.state(build(key=key), nnx.Param)
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+    shardings = sharding.state_shardings(mesh, jax.eval_shape(init, init_key))
+    state = jax.jit(init, out_shardings=shardings)(init_key)
+    best: dict[str, Any] = {"accuracy": jnp.float32(-1), "params": jax.tree.map(jnp.copy, state.params)}
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+
+    checkpoints = Checkpoints(run.path / "checkpoints")
+    start, restored = checkpoints.restore({"state": state, "best": best}) or (0, None)
+    if restored is not None:
+        state, best = restored["state"], restored["best"]
+        say(f"going on from step {start:,}")
+    run.start(start)
+    say(f"{config.data.name} with {config.mixer}: {parameters:,} parameters, {config.steps:,} steps on {device_name()}")
+
+    train_step = jax.jit(
+        make_train_step(graphdef, optimizer, config.optim.accumulate),
+        donate_argnums=0,
+        out_shardings=(shardings, sharding.replicated(mesh)),
+    )
+    train_step = train_step.lower(state, sharding.put_batch(mesh, batches[0]), dropout_key).compile()
+    eval_step = make_eval_step(graphdef)
+    learning_rate = schedule(config.optim, config.steps)
+
+    since_log: list[dict[str, float]] = []
+    launched: dict[str, jax.Array] | None = None  # the metrics of the last step, which may still be running
+    clock, paused = time.perf_counter(), 0.0
+    for step in range(start + 1, config.steps + 1):
+        batch = sharding.put_batch(mesh, batches[step - 1])
+        previous = launched
+        state, launched = train_step(state, batch, jax.random.fold_in(dropout_key, step))
+        if previous is not None:  # fetched only now, so that the device never waits for this host
+            since_log.append(_finite(previous, step - 1))
+        run.step_done()
+
+        last = step == config.steps
+        log, check = last or step % config.log_every == 0, last or step % config.eval_every == 0
+        save = last or step % config.checkpoint_every == 0
+        if not (log or check or save):
+            continue
+        since_log.append(_finite(launched, step))
+        launched = None
+        if log:
+            seconds = time.perf_counter() - clock - paused
+            run.record_time(step, len(since_log) * config.batch_size, seconds)
+            means = {name: sum(m[name] for m in since_log) / len(since_log) for name in since_log[0]}
+            run.record(step, "train", {**means, "lr": float(learning_rate(step - 1))})
+            since_log, clock, paused = [], time.perf_counter(), 0.0
+        began = time.perf_counter()
+        if check:
+            scores = evaluate(eval_step, state.params, data.splits["validation"], config.batch_size, mesh)
+            run.record(step, "validation", scores)
+            if scores["accuracy"] > best["accuracy"]:
+                best = {"accuracy": jnp.float32(scores["accuracy"]), "params": jax.tree.map(jnp.copy, state.params)}
+        if save:
+            checkpoints.save(step, {"state": state, "best": best})
+        paused += time.perf_counter() - began
+    checkpoints.close()
+
+    test = evaluate(eval_step, best["params"], data.splits["test"], config.batch_size, mesh)
+    run.record(config.steps, "test", test)
+    model = nnx.merge(graphdef, state.params)
+    flops = model.flops(config.data.length)
+    result = {
+        "task": config.data.name,
+        "mixer": config.mixer,
+        "seed": config.seed,
+        "steps": config.steps,
+        "test_accuracy": test["accuracy"],
+        "val_accuracy": float(best["accuracy"]),
+        "chance": data.chance,
+        "parameters": parameters,
+        "flops_per_token": flops.fft / config.data.length,
+        "flops_per_token_direct": flops.direct / config.data.length,
+        "examples_per_second": run.examples_per_second(),
+        "peak_memory_bytes": train_step.memory_analysis().peak_memory_in_bytes,
+        "params_sha256": _digest(state.params),
+        "data": data.record,
+        "device": device_name(),
+    }
+    run.finish(result)
+    _say_result(result)
+    return result
+
+
+def _finite(metrics: dict[str, jax.Array], step: int) -> dict[str, float]:
+    values = {name: float(metrics[name]) for name in ("loss", "accuracy", "grad_norm")}
+    for name in ("loss", "grad_norm"):
+        if not jnp.isfinite(values[name]):
+            raise UserError(f"step {step}: {name} is {values[name]}; the last checkpoint is kept")
+    return values
+
+
+def _say_result(result: dict[str, Any]) -> None:
+    examples, chance, accuracy = result["data"]["examples"]["test"], result["chance"], result["test_accuracy"]
+    say(f"test accuracy {accuracy:.4f} on {examples:,} examples; guessing the largest class scores {chance:.4f}")
+    noise = 1.96 * (chance * (1 - chance) / examples) ** 0.5
+    if accuracy < chance + noise:
+        say(f"WARNING: the test accuracy is WITHIN NOISE OF CHANCE ({chance:.4f} ± {noise:.4f}): nothing was learnt")
+
+
+def _digest(params: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(sharding.to_host(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _check(config: ml_collections.ConfigDict) -> None:
+    for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "log_every"):
+        if config[name] < 1:
+            raise UserError(f"config.{name} must be at least 1; got {config[name]}")
+    if config.checkpoint_every % config.log_every and config.checkpoint_every < config.steps:
+        raise UserError(
+            f"config.checkpoint_every ({config.checkpoint_every}) must be a multiple of config.log_every"
+            f" ({config.log_every}), so that a resumed run writes the same records"
+        )
+    if config.data.name not in tasks.TASKS:
+        raise UserError(f"config.data.name must be one of {', '.join(tasks.TASKS)}; got {config.data.name!r}")
+    if config.optim.lr <= 0:
+        raise UserError(f"config.optim.lr must be positive; got {config.optim.lr}")
+
+
+def _check_batch(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+    parts = mesh.shape["data"] * config.optim.accumulate
+    if config.batch_size % parts:
+        raise UserError(
+            f"config.batch_size ({config.batch_size}) must divide by the data axis of the mesh"
+            f" ({mesh.shape['data']}) times config.optim.accumulate ({config.optim.accumulate})"
+        )

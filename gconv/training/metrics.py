@@ -1,0 +1,185 @@
+"""The run directory: configuration, records, progress, result.
+
+    config.json, run.json     the resolved config; versions, command and devices
+    metrics.jsonl             what was learnt, a record a line: the same bytes for the same run, interrupted or not
+    timings.jsonl             how long it took
+    tensorboard/              the same numbers for TensorBoard
+    checkpoints/
+    result.json               written last
+"""
+
+import fcntl
+import importlib.metadata
+import json
+import shlex
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+import gconv
+from gconv.errors import UserError
+from gconv.progress import say
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+_MAY_CHANGE = ("mesh", "data_dir")  # where a run happens, not what it computes
+
+
+class RunDirectory:
+    """Owns a workdir for the length of a run. UserError if another run does, or if it holds another run's config."""
+
+    def __init__(self, workdir: str, config: dict[str, Any], steps: int):
+        self.path = Path(workdir)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise UserError(f"workdir {workdir} can't be written: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"workdir {workdir} is in use by another run") from error
+        self._claim(config)
+        self._steps = steps
+        self._bar: tqdm | None = None
+
+    def _claim(self, config: dict[str, Any]) -> None:
+        path = self.path / "config.json"
+        config = json.loads(json.dumps(config))
+        if path.exists():
+            changed = [line for line in differences(json.loads(path.read_text()), config)]
+            if changed:
+                raise UserError(f"workdir {self.path} holds a run with another config: {'; '.join(changed)}")
+        else:
+            write_json(path, config)
+        devices = jax.devices()
+        write_json(
+            self.path / "run.json",
+            {
+                "command": shlex.join(sys.orig_argv),
+                "gconv": gconv.__version__,
+                "python": sys.version.split()[0],
+                "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+                "device": device_name(),
+                "devices": len(devices),
+                "processes": jax.process_count(),
+            },
+        )
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished run."""
+        path = self.path / "result.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def start(self, step: int) -> None:
+        """Opens the records at a step: those of later steps, of a run that was cut off, are dropped."""
+        for name in ("metrics.jsonl", "timings.jsonl"):
+            path = self.path / name
+            kept = [record for record in read_jsonl(path) if record["step"] <= step]
+            partial = path.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+            partial.replace(path)
+        self._metrics = (self.path / "metrics.jsonl").open("a")
+        self._timings = (self.path / "timings.jsonl").open("a")
+        self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=self._steps, initial=step, desc=self.path.name, dynamic_ncols=True, file=sys.stderr)
+
+    def step_done(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def record(self, step: int, split: str, numbers: dict[str, float]) -> None:
+        """Writes a record of a split at a step, and shows it."""
+        self._metrics.write(json.dumps({"step": step, "split": split, **numbers}) + "\n")
+        self._metrics.flush()
+        for name, value in numbers.items():
+            self._tensorboard.add_scalar(f"{split}/{name}", value, step)
+        if self._bar is not None and split == "train":
+            self._bar.set_postfix(loss=f"{numbers['loss']:.4f}", accuracy=f"{numbers['accuracy']:.3f}")
+        else:
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+            say(f"step {step:>7,} of {self._steps:,}  {split:<10}  {shown}")
+
+    def record_time(self, step: int, examples: int, seconds: float) -> None:
+        """Writes how long the examples since the last such record took, evaluation and checkpoints not counted."""
+        self._timings.write(json.dumps({"step": step, "examples": examples, "seconds": seconds}) + "\n")
+        self._timings.flush()
+        self._tensorboard.add_scalar("examples_per_second", examples / seconds, step)
+
+    def examples_per_second(self) -> float:
+        """The median over all intervals of this run, those before an interruption included."""
+        records = read_jsonl(self.path / "timings.jsonl")
+        return statistics.median(record["examples"] / record["seconds"] for record in records)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        self._tensorboard.close()
+        write_json(self.path / "result.json", result)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._lock.close()
+
+
+class Stopwatch:
+    """Seconds of training: it can be held during other work."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._start, self._held = time.perf_counter(), 0.0
+
+    def held(self, since: float) -> None:
+        """Doesn't count the time since `since`, a `time.perf_counter()`."""
+        self._held += time.perf_counter() - since
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start - self._held
+
+
+def differences(old: Any, new: Any, path: str = "config") -> list[str]:
+    """The leaves where two configs differ, as `config.steps: 10 there, 20 here`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for key in sorted({*old, *new}):
+            if path != "config" or key not in _MAY_CHANGE:
+                lines += differences(old.get(key, "nothing"), new.get(key, "nothing"), f"{path}.{key}")
+        return lines
+    return [] if old == new else [f"{path}: {old} there, {new} here"]
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The records of a file; a last line that was cut off is dropped. [] if there is no file."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def write_json(path: Path, content: Any) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)
+
+
+def device_name() -> str:
+    """The kind of device as its maker names it; for a CPU, its model and the number of cores this process may use."""
+    import os
+
+    kind = jax.devices()[0].device_kind
+    if kind != "cpu":
+        return kind
+    model = "CPU"
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0] if names else model
+    return f"{model}, {len(os.sched_getaffinity(0))} cores"

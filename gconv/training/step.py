@@ -1,0 +1,96 @@
+"""The model, its state, and the gradient step."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from flax import nnx
+
+from gconv.data.pipeline import Batch
+from gconv.errors import UserError
+from gconv.models.classifier import Classifier
+
+
+class TrainState(NamedTuple):
+    step: jax.Array  # () int32, the number of updates made
+    params: Any
+    opt_state: Any
+
+
+class Sums(NamedTuple):
+    """Totals over the real examples of a batch, float32."""
+
+    loss: jax.Array
+    correct: jax.Array
+    examples: jax.Array
+
+
+def build_model(
+    config: ml_collections.ConfigDict, *, length: int, classes: int, vocabulary: int, key: jax.Array
+) -> Classifier:
+    """The classifier of config.model; its mixer is the class that config.model.mixer names by its import path."""
+    options = config.to_dict()
+    module, _, name = options.pop("mixer").rpartition(".")
+    try:
+        mixer = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"config.model.mixer={config.mixer!r} can't be imported: {error}") from error
+    options["dtype"] = jnp.dtype(options["dtype"])
+    try:
+        return Classifier(
+            mixer, **options, length=length, classes=classes, vocabulary=vocabulary, rngs=nnx.Rngs(key)
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"config.model: {error}") from error
+
+
+def loss_and_sums(model: Classifier, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Sums]:
+    """Cross-entropy summed over the real examples (rows of weight 0 add nothing), in nats."""
+    logits = model(batch.inputs, batch.lengths, key=key)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    correct = jnp.argmax(logits, axis=-1) == batch.labels
+    loss = jnp.sum(losses * batch.weights)
+    return loss, Sums(loss, jnp.sum(correct * batch.weights), jnp.sum(batch.weights))
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, accumulate: int
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """The step (state, batch, key) → (state, metrics).
+
+    The batch is taken in `accumulate` parts, one after another; the gradient is that of the mean loss over all its
+    real examples, however they fall into parts.
+    """
+
+    def gradients(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Sums]:
+        return jax.grad(lambda p: loss_and_sums(nnx.merge(graphdef, p), batch, key), has_aux=True)(params)
+
+    def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        if accumulate == 1:
+            grads, sums = gradients(state.params, batch, key)
+        else:
+            # Every device splits its own rows: parts take every accumulate-th row, so no row changes its device.
+            parts = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(-1, accumulate, *a.shape[1:]), 1, 0), batch)
+            keys = jax.random.split(key, accumulate)
+            first = jax.eval_shape(gradients, state.params, jax.tree.map(lambda a: a[0], parts), key)
+            zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), first)
+
+            def add(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+                return jax.tree.map(jnp.add, total, gradients(state.params, *part)), None
+
+            (grads, sums), _ = jax.lax.scan(add, zeros, (parts, keys))
+        grads = jax.tree.map(lambda g: g / sums.examples, grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {
+            "loss": sums.loss / sums.examples,
+            "accuracy": sums.correct / sums.examples,
+            "grad_norm": optax.global_norm(grads),
+        }
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return train_step
