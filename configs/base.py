@@ -3,9 +3,9 @@
 from ml_collections import ConfigDict
 
 
-def base() -> ConfigDict:
-    """Every field of a config. Task files fill in the rest."""
-    return ConfigDict(
+def base(mixer: str) -> ConfigDict:
+    """Every field of a config, with the block of a mixer. Task files fill in the rest."""
+    config = ConfigDict(
         {
             "seed": 0,
             "steps": 0,
@@ -15,7 +15,7 @@ def base() -> ConfigDict:
             "log_every": 100,
             "data_dir": "data",
             "mesh": {"data": -1, "model": 1},  # devices along each axis; -1: all that are left
-            "mixer": "",  # as results and tables name it
+            "mixer": mixer,  # as results and tables name it
             "data": {
                 "name": "",
                 "variant": "",
@@ -47,9 +47,11 @@ def base() -> ConfigDict:
             },
         }
     )
+    MIXERS[mixer](config)
+    return config
 
 
-def parse(arg: str | None, presets: tuple[str, ...] = ("smoke",)) -> tuple[str, str]:
+def parse(arg: str | None, presets: tuple[str, ...]) -> tuple[str, str]:
     """Splits what follows the colon, MIXER[,PRESET]. ValueError for a name that isn't known."""
     mixer, _, preset = (arg or "").partition(",")
     if mixer not in MIXERS:
@@ -62,7 +64,9 @@ def parse(arg: str | None, presets: tuple[str, ...] = ("smoke",)) -> tuple[str, 
 def gconv(config: ConfigDict) -> None:
     """Bidirectional global convolutions with pointwise mixing, no separate perceptron: the block of S4 and SGConv."""
     config.model.mixer = "gconv.models.mixers.PointwiseGlobalConv"
-    config.model.mixer_options = ConfigDict({"boundary": "bidirectional", "squash": 0.0, "kernel_dropout": 0.0})
+    config.model.mixer_options = ConfigDict(
+        {"boundary": "bidirectional", "scale": 0.02, "squash": 0.0, "kernel_dropout": 0.0}
+    )
 
 
 def attention(config: ConfigDict) -> None:
@@ -70,6 +74,8 @@ def attention(config: ConfigDict) -> None:
     config.model.mixer = "gconv.models.mixers.Attention"
     config.model.mixer_options = ConfigDict({"heads": 8, "rotary": True})
     config.model.mlp_ratio = 4.0
+    config.model.dropout = 0.1
+    config.optim.clip = 1.0
 
 
 def transformer(config: ConfigDict) -> None:
@@ -77,6 +83,9 @@ def transformer(config: ConfigDict) -> None:
     config.model.mixer = "gconv.models.mixers.Attention"
     config.model.mixer_options = ConfigDict({"heads": 8, "rotary": False})
     config.model.mlp_ratio = 4.0
+    config.model.dropout = 0.1
+    config.optim.lr = 5e-4
+    config.optim.clip = 1.0
     config.model.activation = "relu"
     config.model.norm_first = False
     config.model.positions = "sinusoidal"

@@ -2,21 +2,23 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 
 from gconv.data.tasks import Split
 
+Array = Any  # np.ndarray on the host, jax.Array on devices
+
 
 class Batch(NamedTuple):
     """inputs (batch, length) uint8; lengths, labels (batch,) int32; weights (batch,) float32, 0 for padding rows."""
 
-    inputs: np.ndarray
-    lengths: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray
+    inputs: Array
+    lengths: Array
+    labels: Array
+    weights: Array
 
 
 class TrainBatches:

@@ -183,7 +183,9 @@ def _read(task: Task, variant: str, data_dir: str) -> dict[str, list[tuple[bytes
             examples = [example for chunk in chunks for example in source.__getitems__(chunk)]  # 6× single reads
         except Exception as error:  # whatever the reader raises on a damaged file
             message = " ".join(str(error).split())
-            raise UserError(f"{builder.data_dir}: {split} can't be read: {message}; remove the folder to redo it") from error
+            raise UserError(
+                f"{builder.data_dir}: {split} can't be read: {message}; remove the folder to redo it"
+            ) from error
         content[split] = [(bytes(example[task.feature]), int(example["label"])) for example in examples]
     return content
 
@@ -194,7 +196,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
         assert all("sha256" in manifest["splits"][split] for split in SPLITS) and manifest["source"]
     except (OSError, ValueError, LookupError, TypeError, AssertionError) as error:
-        raise UserError(f"{folder} is no whole prepared set ({MANIFEST} is missing or damaged); remove it to redo it") from error
+        raise UserError(
+            f"{folder} is no whole prepared set ({MANIFEST} is missing or damaged); remove it to redo it"
+        ) from error
     return manifest
 
 

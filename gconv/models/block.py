@@ -55,12 +55,8 @@ class MLP(nnx.Module):
     """Linear, activation ("relu" or "gelu"), linear."""
 
     def __init__(self, features: int, hidden: int, *, activation: str, dtype: Any, rngs: nnx.Rngs):
-        self.up = nnx.Linear(
-            features, hidden, dtype=dtype, kernel_metadata={"axes": ("embed", "hidden")}, rngs=rngs
-        )
-        self.down = nnx.Linear(
-            hidden, features, dtype=dtype, kernel_metadata={"axes": ("hidden", "embed")}, rngs=rngs
-        )
+        self.up = nnx.Linear(features, hidden, dtype=dtype, kernel_metadata={"axes": ("embed", "hidden")}, rngs=rngs)
+        self.down = nnx.Linear(hidden, features, dtype=dtype, kernel_metadata={"axes": ("hidden", "embed")}, rngs=rngs)
         self.activation = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}[activation]
         self.features, self.hidden = features, hidden
 

@@ -106,13 +106,16 @@ class Classifier(nnx.Module):
 
 
 def mean_of_real_tokens(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean over the positions where mask is True: x (batch, length, features), mask (batch, length) → (batch, features)."""
+    """Mean over the positions where mask is True.
+
+    x (batch, length, features), mask (batch, length) → (batch, features).
+    """
     total = jnp.sum(jnp.where(mask[..., None], x, 0), axis=1)
     return total / jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
 
 
 def sinusoids(length: int, features: int, dtype: Any) -> jax.Array:
-    """Positional encoding (Vaswani et al. 2017, section 3.5): (length, features), sine at even, cosine at odd columns."""
+    """Positional encoding (Vaswani et al. 2017, section 3.5), (length, features): sines in even columns, else cosines."""
     column = np.arange(features)
     angles = np.arange(length)[:, None] / 10000 ** ((column - column % 2) / features)
     return jnp.asarray(np.where(column % 2, np.cos(angles), np.sin(angles)), dtype)

@@ -26,16 +26,16 @@ def distances(length: int, boundary: str) -> np.ndarray:
 class FreeKernel(nnx.Module):
     """Every tap a parameter, as in LongConv (Fu et al. 2023, arXiv:2302.06646).
 
-    Initialised to 0.02 · n · exp(−(r/L) · (C/2)^(i/C)), n standard normal, r the distance of the tap, i of C the
+    Initialised to scale · n · exp(−(r/L) · (C/2)^(i/C)), n standard normal, r the distance of the tap, i of C the
     channel: from nearly flat for the first channel to e-folding within 2L/C positions for the last. In use the taps
     are squashed, sign(k) · max(|k| − squash, 0), and in training each is dropped with probability `dropout`.
     """
 
     def __init__(
-        self, features: int, length: int, boundary: str, *, squash: float, dropout: float, rngs: nnx.Rngs
+        self, features: int, length: int, boundary: str, *, scale: float, squash: float, dropout: float, rngs: nnx.Rngs
     ):
         rates = (features / 2) ** (np.arange(features) / features)
-        envelope = 0.02 * np.exp(-distances(length, boundary)[:, None] / length * rates)
+        envelope = scale * np.exp(-distances(length, boundary)[:, None] / length * rates)
         noise = jax.random.normal(rngs.params(), envelope.shape, jnp.float32)
         self.taps = KernelParam(noise * jnp.asarray(envelope, jnp.float32), axes=("taps", "channels"))
         self.squash = squash

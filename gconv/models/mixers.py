@@ -29,16 +29,17 @@ class GlobalConv(nnx.Module):
         length: int,
         *,
         boundary: str = "circular",
+        scale: float = 0.02,
         squash: float = 0.0,
         kernel_dropout: float = 0.0,
         rngs: nnx.Rngs,
     ):
         self.features, self.length, self.boundary = features, length, boundary
-        self.kernel = FreeKernel(features, length, boundary, squash=squash, dropout=kernel_dropout, rngs=rngs)
+        self.kernel = FreeKernel(
+            features, length, boundary, scale=scale, squash=squash, dropout=kernel_dropout, rngs=rngs
+        )
 
-    def __call__(
-        self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:
         """x (batch, length, features), floating → the same shape and dtype.
 
         A causal or bidirectional layer takes shorter sequences too; a circular one is defined by its length.
@@ -63,7 +64,7 @@ class GlobalConv(nnx.Module):
 class PointwiseGlobalConv(nnx.Module):
     """Global convolution, then mixing of channels: the block of S4 and SGConv (Gu et al. 2022; Li et al. 2022).
 
-        h = GELU(conv(x) + D ⊙ x),   y = a ⊙ sigmoid(b) with [a, b] = Linear(h)
+    h = GELU(conv(x) + D ⊙ x),   y = a ⊙ sigmoid(b) with [a, b] = Linear(h)
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class PointwiseGlobalConv(nnx.Module):
         length: int,
         *,
         boundary: str,
+        scale: float,
         squash: float,
         kernel_dropout: float,
         dropout: float,
@@ -79,7 +81,7 @@ class PointwiseGlobalConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.conv = GlobalConv(
-            features, length, boundary=boundary, squash=squash, kernel_dropout=kernel_dropout, rngs=rngs
+            features, length, boundary=boundary, scale=scale, squash=squash, kernel_dropout=kernel_dropout, rngs=rngs
         )
         self.skip = nnx.Param(jax.random.normal(rngs.params(), (features,)), axes=("channels",))
         self.glu = nnx.Linear(
@@ -88,9 +90,7 @@ class PointwiseGlobalConv(nnx.Module):
         self.dropout = nnx.Dropout(dropout)
         self.features = features
 
-    def __call__(
-        self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:
         kernel_key, dropout_key = (None, None) if key is None else jax.random.split(key)
         h = self.conv(x, mask, key=kernel_key) + self.skip[...].astype(x.dtype) * x
         h = self.dropout(jax.nn.gelu(h), deterministic=key is None, rngs=dropout_key)
@@ -126,14 +126,10 @@ class Attention(nnx.Module):
         self.qkv = nnx.Linear(
             features, 3 * features, dtype=dtype, kernel_metadata={"axes": ("embed", "heads")}, rngs=rngs
         )
-        self.out = nnx.Linear(
-            features, features, dtype=dtype, kernel_metadata={"axes": ("heads", "embed")}, rngs=rngs
-        )
+        self.out = nnx.Linear(features, features, dtype=dtype, kernel_metadata={"axes": ("heads", "embed")}, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(
-        self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:
         batch, length, features = x.shape
         # One projection, its columns ordered (head, q|k|v, size), so that a split over heads keeps heads whole.
         qkv = self.qkv(x).reshape(batch, length, self.heads, 3, features // self.heads)

@@ -9,9 +9,7 @@ BOUNDARIES = ("circular", "causal", "bidirectional")
 METHODS = ("auto", "fft", "direct", "reference")
 
 
-def global_conv(
-    x: jax.Array, kernel: jax.Array, *, boundary: str = "circular", method: str = "auto"
-) -> jax.Array:
+def global_conv(x: jax.Array, kernel: jax.Array, *, boundary: str = "circular", method: str = "auto") -> jax.Array:
     """Convolves every channel of `x` with a kernel of its own.
 
     What is summed depends on the boundary (L = length, K = taps):

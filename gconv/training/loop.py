@@ -73,7 +73,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, An
         donate_argnums=0,
         out_shardings=(shardings, sharding.replicated(mesh)),
     )
-    train_step = train_step.lower(state, sharding.put_batch(mesh, batches[0]), dropout_key).compile()
+    compiled = train_step.lower(state, sharding.put_batch(mesh, batches[0]), dropout_key).compile()
     eval_step = make_eval_step(graphdef)
     learning_rate = schedule(config.optim, config.steps)
 
@@ -83,7 +83,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, An
     for step in range(start + 1, config.steps + 1):
         batch = sharding.put_batch(mesh, batches[step - 1])
         previous = launched
-        state, launched = train_step(state, batch, jax.random.fold_in(dropout_key, step))
+        state, launched = compiled(state, batch, jax.random.fold_in(dropout_key, step))
         if previous is not None:  # fetched only now, so that the device never waits for this host
             since_log.append(_finite(previous, step - 1))
         run.step_done()
@@ -128,7 +128,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, An
         "flops_per_token": flops.fft / config.data.length,
         "flops_per_token_direct": flops.direct / config.data.length,
         "examples_per_second": run.examples_per_second(),
-        "peak_memory_bytes": train_step.memory_analysis().peak_memory_in_bytes,
+        "peak_memory_bytes": _peak_memory(compiled),
         "params_sha256": _digest(state.params),
         "data": data.record,
         "device": device_name(),
@@ -136,6 +136,11 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, An
     run.finish(result)
     _say_result(result)
     return result
+
+
+def _peak_memory(compiled: Any) -> int:
+    """Bytes that the compiled step needs on one device at most: state, batch and temporaries, by XLA's own account."""
+    return int(compiled.memory_analysis().peak_memory_in_bytes)
 
 
 def _finite(metrics: dict[str, jax.Array], step: int) -> dict[str, float]:

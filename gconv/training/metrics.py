@@ -1,11 +1,11 @@
 """The run directory: configuration, records, progress, result.
 
-    config.json, run.json     the resolved config; versions, command and devices
-    metrics.jsonl             what was learnt, a record a line: the same bytes for the same run, interrupted or not
-    timings.jsonl             how long it took
-    tensorboard/              the same numbers for TensorBoard
-    checkpoints/
-    result.json               written last
+config.json, run.json     the resolved config; versions, command and devices
+metrics.jsonl             what was learnt, a record a line: the same bytes for the same run, interrupted or not
+timings.jsonl             how long it took
+tensorboard/              the same numbers for TensorBoard
+checkpoints/
+result.json               written last
 """
 
 import fcntl
@@ -180,6 +180,8 @@ def device_name() -> str:
     model = "CPU"
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
         model = names[0] if names else model
     return f"{model}, {len(os.sched_getaffinity(0))} cores"

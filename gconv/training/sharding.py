@@ -56,9 +56,7 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
         spec = PartitionSpec(*(MESH_AXIS_OF[axis] for axis in axes))
         for size, logical, axis in zip(leaf.get_value().shape, axes, spec, strict=False):
             if axis is not None and size % mesh.shape[axis]:
-                raise UserError(
-                    f"config.mesh.{axis}={mesh.shape[axis]} doesn't divide a parameter's {size} {logical}"
-                )
+                raise UserError(f"config.mesh.{axis}={mesh.shape[axis]} doesn't divide a parameter's {size} {logical}")
         return jax.tree.map(lambda _: NamedSharding(mesh, spec), leaf)
 
     return jax.tree.map(sharding, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))

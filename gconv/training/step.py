@@ -41,9 +41,7 @@ def build_model(
         raise UserError(f"config.model.mixer={config.mixer!r} can't be imported: {error}") from error
     options["dtype"] = jnp.dtype(options["dtype"])
     try:
-        return Classifier(
-            mixer, **options, length=length, classes=classes, vocabulary=vocabulary, rngs=nnx.Rngs(key)
-        )
+        return Classifier(mixer, **options, length=length, classes=classes, vocabulary=vocabulary, rngs=nnx.Rngs(key))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"config.model: {error}") from error
 

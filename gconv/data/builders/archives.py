@@ -12,7 +12,7 @@ from gconv.errors import UserError
 from gconv.progress import say
 
 
-class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A builder whose data comes in one tar archive, streamed and never unpacked to disk.
 
     Set `source` to a folder that holds the archive to read it from there; otherwise it is downloaded and must have

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from gconv.data.builders.archives import ArchiveBuilder, files
 from gconv.errors import UserError
 
-_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 _PARTS = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
 _ROWS = 10_000  # images in each part
 _ROW_BYTES = 1 + 3 * 1024  # the label, then the red, green and blue planes
@@ -37,9 +37,7 @@ class Cifar10(ArchiveBuilder):
             builder=self,
             features=tfds.features.FeaturesDict(
                 {
-                    "image": tfds.features.Tensor(
-                        shape=(1024,), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
-                    ),
+                    "image": tfds.features.Tensor(shape=(1024,), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES),
                     "label": tfds.features.ClassLabel(names=_CLASSES),
                 }
             ),
@@ -53,8 +51,8 @@ class Cifar10(ArchiveBuilder):
         for part in _PARTS:
             size = len(parts.get(part, b""))
             if size != _ROWS * _ROW_BYTES:
-                rows, expected = size / _ROW_BYTES, f"{_ROWS:,} images of {_ROW_BYTES:,} bytes"
-                raise UserError(f"{path}: {part} has {size:,} bytes ({rows:,.1f} images) instead of {expected}")
+                images, expected = size / _ROW_BYTES, f"{_ROWS:,} images of {_ROW_BYTES:,} bytes"
+                raise UserError(f"{path}: {part} has {size:,} bytes ({images:,.1f} images) instead of {expected}")
         rows = np.frombuffer(b"".join(parts[part] for part in _PARTS), np.uint8).reshape(-1, _ROW_BYTES)
         if rows[:, 0].max() >= len(_CLASSES):
             bad = int(np.argmax(rows[:, 0] >= len(_CLASSES)))

@@ -13,7 +13,7 @@ from gconv.progress import track
 
 @dataclasses.dataclass
 class Variant(tfds.core.BuilderConfig):
-    grammar: listops.Grammar = listops.Grammar()
+    grammar: listops.Grammar = dataclasses.field(default_factory=listops.Grammar)
     train: int = 96_000
     validation: int = 2_000
     test: int = 2_000
@@ -31,9 +31,9 @@ class Listops(tfds.core.GeneratorBasedBuilder):
         Variant(name="lra", description="Long Range Arena's definition: 500 < length < 2000, 96k/2k/2k."),
         Variant(
             name="short",
-            description="LRA's grammar with 16 < length < 128, for comparisons that a laptop carries.",
-            grammar=listops.Grammar(min_length=16, max_length=128),
-            train=48_000,
+            description="LRA's grammar with 8 < length < 65, for comparisons that a laptop carries.",
+            grammar=listops.Grammar(min_length=8, max_length=65),
+            train=40_000,
             validation=2_000,
             test=4_000,
         ),

@@ -1,0 +1,113 @@
+"""A table and the learning curves of finished runs: python -m experiments.compare --output=FILE.png RUN [RUN …]
+
+Everything shown is read from the runs' result.json and metrics.jsonl.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from gconv import cli
+from gconv.errors import UserError
+from gconv.training.metrics import read_jsonl
+
+_OUTPUT = flags.DEFINE_string("output", None, "PNG file for the learning curves")
+
+
+def wilson_interval(accuracy: float, examples: int) -> tuple[float, float]:
+    """The 95% interval of a proportion (Wilson 1927): what the finite test split leaves open, not the seed."""
+    z2 = 1.959964**2
+    centre = (accuracy + z2 / (2 * examples)) / (1 + z2 / examples)
+    spread = math.sqrt(accuracy * (1 - accuracy) / examples + z2 / (4 * examples**2))
+    spread *= math.sqrt(z2) / (1 + z2 / examples)
+    return centre - spread, centre + spread
+
+
+def read_run(run: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(result.json, the records of metrics.jsonl). UserError if the run isn't finished."""
+    path = Path(run) / "result.json"
+    try:
+        return json.loads(path.read_text()), read_jsonl(Path(run) / "metrics.jsonl")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read, so this run isn't finished: {error}") from error
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The results side by side, one a row."""
+    heads = [
+        "mixer",
+        "test accuracy",
+        "95% interval",
+        "chance",
+        "parameters",
+        "FLOPs/token",
+        "examples/s",
+        "peak memory",
+    ]
+    rows = [heads]
+    for result in results:
+        low, high = wilson_interval(result["test_accuracy"], result["data"]["examples"]["test"])
+        rows.append(
+            [
+                result["mixer"],
+                f"{100 * result['test_accuracy']:.1f}%",
+                f"{100 * low:.1f} – {100 * high:.1f}%",
+                f"{100 * result['chance']:.1f}%",
+                f"{result['parameters']:,}",
+                f"{result['flops_per_token']:,.0f}",
+                f"{result['examples_per_second']:,.0f}",
+                f"{result['peak_memory_bytes'] / 2**20:,.0f} MiB",
+            ]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])
+
+
+def draw(runs: list[tuple[dict[str, Any], list[dict[str, Any]]]], path: Path) -> None:
+    """Training loss and validation accuracy against the step."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for result, records in runs:
+        name = f"{result['mixer']} (test {100 * result['test_accuracy']:.1f}%)"
+        train = [record for record in records if record["split"] == "train"]
+        validation = [record for record in records if record["split"] == "validation"]
+        left.plot([r["step"] for r in train], [r["loss"] for r in train], label=name)
+        right.plot(
+            [r["step"] for r in validation], [100 * r["accuracy"] for r in validation], marker="o", ms=4, label=name
+        )
+    right.axhline(100 * runs[0][0]["chance"], color="grey", linestyle="--", label="always the largest class")
+    left.set(xlabel="step", ylabel="training loss (nats)", title="Training loss")
+    right.set(xlabel="step", ylabel="validation accuracy (%)", title="Validation accuracy")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.suptitle(runs[0][0]["data"]["name"])
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) < 2:
+        raise UserError("expected the folders of finished runs: python -m experiments.compare RUN [RUN …]")
+    runs = [read_run(run) for run in argv[1:]]
+    names = sorted({result["data"]["name"] for result, _ in runs})
+    if len(names) > 1:
+        raise UserError(f"these runs are on different data and can't be compared: {', '.join(names)}")
+    results = [result for result, _ in runs]
+    print(f"\n{names[0]}, {results[0]['data']['source']}; {results[0]['device']}\n")
+    print(table(results))
+    if _OUTPUT.value:
+        draw(runs, Path(_OUTPUT.value))
+        print(f"\nlearning curves: {_OUTPUT.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
