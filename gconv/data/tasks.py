@@ -58,10 +58,17 @@ class Split(NamedTuple):
     labels: np.ndarray
 
 
+class Spec(NamedTuple):
+    """What a model has to know of its data."""
+
+    length: int  # positions, padding included
+    classes: int
+    vocabulary: int  # number of token ids; 0 for intensities
+
+
 class Dataset(NamedTuple):
     splits: dict[str, Split]
-    classes: int
-    vocabulary: int
+    spec: Spec
     record: dict[str, Any]  # what a result says of its data: source, content checksum, examples per split
 
     @property
@@ -105,7 +112,7 @@ def load(name: str, variant: str, length: int, limit: int, allow_stand_in: bool,
         "sha256": hashlib.sha256("".join(digests[split] for split in SPLITS).encode()).hexdigest(),
         "examples": {split: len(splits[split].labels) for split in SPLITS},
     }
-    return Dataset(splits, task.classes, task.vocabulary, record)
+    return Dataset(splits, Spec(length, task.classes, task.vocabulary), record)
 
 
 def prepare(name: str, variant: str, data_dir: str, source: str | None = None) -> Path:

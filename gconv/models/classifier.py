@@ -115,7 +115,7 @@ def mean_of_real_tokens(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def sinusoids(length: int, features: int, dtype: Any) -> jax.Array:
-    """Positional encoding (Vaswani et al. 2017, section 3.5), (length, features): sines in even columns, else cosines."""
+    """Positional encoding (Vaswani et al. 2017, section 3.5), (length, features): sine in even columns, else cosine."""
     column = np.arange(features)
     angles = np.arange(length)[:, None] / 10000 ** ((column - column % 2) / features)
     return jnp.asarray(np.where(column % 2, np.cos(angles), np.sin(angles)), dtype)

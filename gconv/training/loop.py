@@ -1,6 +1,5 @@
 """The whole run, in a straight line: data, model, state, steps, result."""
 
-import functools
 import hashlib
 import time
 from typing import Any
@@ -18,7 +17,7 @@ from gconv.training.checkpoint import Checkpoints
 from gconv.training.evaluate import evaluate, make_eval_step
 from gconv.training.metrics import RunDirectory, device_name
 from gconv.training.optim import make_optimizer, schedule
-from gconv.training.step import TrainState, build_model, make_train_step
+from gconv.training.step import initialize, make_train_step
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
@@ -45,18 +44,8 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, An
     batches = pipeline.TrainBatches(data.splits["train"], config.batch_size, config.seed, *process)
 
     init_key, dropout_key = jax.random.split(jax.random.key(config.seed))  # the same on every process
-    build = functools.partial(
-        build_model, config.model, length=config.data.length, classes=data.classes, vocabulary=data.vocabulary
-    )
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(key=init_key)))
     optimizer = make_optimizer(config.optim, config.steps)
-
-    def init(key: jax.Array) -> TrainState:
-        params = nnx.state(build(key=key), nnx.Param)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
-    shardings = sharding.state_shardings(mesh, jax.eval_shape(init, init_key))
-    state = jax.jit(init, out_shardings=shardings)(init_key)
+    graphdef, state = initialize(config.model, data.spec, optimizer, mesh, init_key)
     best: dict[str, Any] = {"accuracy": jnp.float32(-1), "params": jax.tree.map(jnp.copy, state.params)}
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
@@ -68,11 +57,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, An
     run.start(start)
     say(f"{config.data.name} with {config.mixer}: {parameters:,} parameters, {config.steps:,} steps on {device_name()}")
 
-    train_step = jax.jit(
-        make_train_step(graphdef, optimizer, config.optim.accumulate),
-        donate_argnums=0,
-        out_shardings=(shardings, sharding.replicated(mesh)),
-    )
+    train_step = make_train_step(graphdef, optimizer, config.optim.accumulate, state, mesh)
     compiled = train_step.lower(state, sharding.put_batch(mesh, batches[0]), dropout_key).compile()
     eval_step = make_eval_step(graphdef)
     learning_rate = schedule(config.optim, config.steps)

@@ -1,7 +1,6 @@
 """The model, its state, and the gradient step."""
 
 import importlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +8,13 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 from gconv.data.pipeline import Batch
+from gconv.data.tasks import Spec
 from gconv.errors import UserError
 from gconv.models.classifier import Classifier
+from gconv.training import sharding
 
 
 class TrainState(NamedTuple):
@@ -29,10 +31,11 @@ class Sums(NamedTuple):
     examples: jax.Array
 
 
-def build_model(
-    config: ml_collections.ConfigDict, *, length: int, classes: int, vocabulary: int, key: jax.Array
-) -> Classifier:
-    """The classifier of config.model; its mixer is the class that config.model.mixer names by its import path."""
+def build_model(config: ml_collections.ConfigDict, spec: Spec, key: jax.Array) -> Classifier:
+    """The classifier of config.model for data of a spec.
+
+    Its mixer is the class that config.model.mixer names by its import path. UserError for options that don't fit.
+    """
     options = config.to_dict()
     module, _, name = options.pop("mixer").rpartition(".")
     try:
@@ -41,9 +44,27 @@ def build_model(
         raise UserError(f"config.model.mixer={config.mixer!r} can't be imported: {error}") from error
     options["dtype"] = jnp.dtype(options["dtype"])
     try:
-        return Classifier(mixer, **options, length=length, classes=classes, vocabulary=vocabulary, rngs=nnx.Rngs(key))
+        return Classifier(mixer, **options, **spec._asdict(), rngs=nnx.Rngs(key))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"config.model: {error}") from error
+
+
+def initialize(
+    config: ml_collections.ConfigDict,
+    spec: Spec,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    key: jax.Array,
+) -> tuple[nnx.GraphDef, TrainState]:
+    """The model's structure and its first state, made shard by shard on the devices of the mesh."""
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build_model(config, spec, key)))
+
+    def init(key: jax.Array) -> TrainState:
+        params = nnx.state(build_model(config, spec, key), nnx.Param)
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+    shardings = sharding.state_shardings(mesh, jax.eval_shape(init, key))
+    return graphdef, jax.jit(init, out_shardings=shardings)(key)
 
 
 def loss_and_sums(model: Classifier, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Sums]:
@@ -56,9 +77,9 @@ def loss_and_sums(model: Classifier, batch: Batch, key: jax.Array | None) -> tup
 
 
 def make_train_step(
-    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, accumulate: int
-) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
-    """The step (state, batch, key) → (state, metrics).
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, accumulate: int, state: TrainState, mesh: Mesh
+) -> jax.stages.Wrapped:
+    """The jitted step (state, batch, key) → (state, metrics), which keeps the shardings of `state` and donates it.
 
     The batch is taken in `accumulate` parts, one after another; the gradient is that of the mean loss over all its
     real examples, however they fall into parts.
@@ -91,4 +112,5 @@ def make_train_step(
         }
         return TrainState(state.step + 1, params, opt_state), metrics
 
-    return train_step
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh)))
