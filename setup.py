@@ -29,6 +29,7 @@ setup(
         "tensorflow-datasets>=4.9.10,<5",
         "array_record>=0.8,<1",
         "importlib_resources>=6",  # tensorflow-datasets needs it and doesn't say so
+        "requests>=2.31,<3",
         "grain>=0.2.18,<0.3",
         "tensorboardX>=2.6,<3",
         "tqdm>=4.66,<5",

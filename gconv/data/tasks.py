@@ -188,12 +188,12 @@ def _read(task: Task, variant: str, data_dir: str) -> dict[str, list[tuple[bytes
             source = builder.as_data_source(split)
             chunks = [range(i, min(i + 2048, len(source))) for i in range(0, len(source), 2048)]
             examples = [example for chunk in chunks for example in source.__getitems__(chunk)]  # 6× single reads
+            content[split] = [(bytes(example[task.feature]), int(example["label"])) for example in examples]
         except Exception as error:  # whatever the reader raises on a damaged file
             message = " ".join(str(error).split())
             raise UserError(
                 f"{builder.data_dir}: {split} can't be read: {message}; remove the folder to redo it"
             ) from error
-        content[split] = [(bytes(example[task.feature]), int(example["label"])) for example in examples]
     return content
 
 

@@ -96,7 +96,9 @@ def test_circular_layer_commutes_with_rotation_and_causal_does_not():
     x, kernel, _ = (jnp.asarray(a, jnp.float32) for a in data(12, 12))
     for boundary, commutes in (("circular", True), ("causal", False)):
         rotated = global_conv(jnp.roll(x, 5, axis=1), kernel, boundary=boundary)
-        assert np.allclose(rotated, jnp.roll(global_conv(x, kernel, boundary=boundary), 5, axis=1), atol=1e-5) == commutes
+        assert (
+            np.allclose(rotated, jnp.roll(global_conv(x, kernel, boundary=boundary), 5, axis=1), atol=1e-5) == commutes
+        )
 
 
 def test_causal_outputs_have_no_gradient_from_the_future():

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import requests
 import tensorflow_datasets as tfds
 
 from gconv.errors import UserError
@@ -27,6 +28,7 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
         if self.source is None:
             tfds.enable_progress_bar()
             try:
+                requests.head(self.URL, timeout=20)  # TFDS itself tries for minutes before it says there is no network
                 path = Path(dl_manager.download(self.URL))
             except Exception as error:
                 raise UserError(f"{self.name}: downloading {self.URL} failed: {_one_line(error)}") from error
