@@ -96,11 +96,11 @@ MIXERS = {"gconv": gconv, "attention": attention, "transformer": transformer}
 
 def smoke(config: ConfigDict) -> None:
     """Shrinks any task to some seconds on a CPU. What it learns means nothing."""
-    config.steps = 40
-    config.batch_size = 16
-    config.eval_every = config.checkpoint_every = 20
+    config.steps = 30
+    config.batch_size = 8
+    config.eval_every = config.checkpoint_every = 15
     config.log_every = 5
-    config.data.limit = 200
+    config.data.limit = 96
     config.data.allow_stand_in = True
     config.model.layers = 2
     config.model.features = 32

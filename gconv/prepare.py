@@ -21,10 +21,8 @@ def main(argv: list[str]) -> None:
     name, _, variant = argv[1].partition("/")
     if name not in tasks.TASKS:
         raise UserError(f"unknown task {name!r}; expected one of {', '.join(tasks.TASKS)}")
-    variants = [config.name for config in tasks.TASKS[name].builder.BUILDER_CONFIGS]
-    variant = variant or (variants[0] if variants else "")
-    if variant and variant not in variants:
-        raise UserError(f"{name} has no variant {variant!r}; it has {', '.join(variants) or 'none'}")
+    if not variant and tasks.TASKS[name].builder.BUILDER_CONFIGS:
+        variant = tasks.TASKS[name].builder.BUILDER_CONFIGS[0].name
     folder = tasks.prepare(name, variant, _DATA_DIR.value, _SOURCE.value)
     print(f"{name}: prepared in {folder}")
 

@@ -122,6 +122,9 @@ def prepare(name: str, variant: str, data_dir: str, source: str | None = None) -
     leaves a whole set or none.
     """
     task = TASKS[name]
+    variants = [config.name for config in task.builder.BUILDER_CONFIGS] or [""]
+    if variant not in variants:
+        raise UserError(f"{name} has no variant {variant!r}; it has {', '.join(variants) or 'none'}")
     folder = _folder(task, variant, data_dir)
     if folder.exists():
         _read_manifest(folder)

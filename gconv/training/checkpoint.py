@@ -27,11 +27,18 @@ class Checkpoints:
         if step is None:
             return None
         abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
-        restored = self._manager.restore(step, args=ocp.args.StandardRestore(_by_path(abstract)))
-        return step, jax.tree.unflatten(jax.tree.structure(like), list(restored.values()))
+        by_path = _by_path(abstract)
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(by_path))
+        return step, jax.tree.unflatten(jax.tree.structure(like), [restored[path] for path in by_path])
 
-    def close(self) -> None:
-        """Waits for the last save."""
+    def wait(self) -> None:
+        """Returns once everything saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._manager.close()
 
 

@@ -26,17 +26,15 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     A finished run is left as it is. UserError for a config that can't be run, and for a loss that isn't finite.
     """
     _check(config)
-    run = RunDirectory(workdir, config.to_dict(), config.steps)
-    try:
+    with RunDirectory(workdir, config.to_dict(), config.steps) as run:
         if run.result is not None:
             say(f"{workdir} holds a finished run; nothing to do")
             return run.result
-        return _train(config, run)
-    finally:
-        run.close()
+        with Checkpoints(run.path / "checkpoints") as checkpoints:
+            return _train(config, run, checkpoints)
 
 
-def _train(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, Any]:
+def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Checkpoints) -> dict[str, Any]:
     mesh = sharding.make_mesh(config.mesh)
     _check_batch(config, mesh)
     data = tasks.load(**config.data, data_dir=config.data_dir)
@@ -49,7 +47,6 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, An
     best: dict[str, Any] = {"accuracy": jnp.float32(-1), "params": jax.tree.map(jnp.copy, state.params)}
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
-    checkpoints = Checkpoints(run.path / "checkpoints")
     start, restored = checkpoints.restore({"state": state, "best": best}) or (0, None)
     if restored is not None:
         state, best = restored["state"], restored["best"]
@@ -95,7 +92,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory) -> dict[str, An
         if save:
             checkpoints.save(step, {"state": state, "best": best})
         paused += time.perf_counter() - began
-    checkpoints.close()
+    checkpoints.wait()
 
     test = evaluate(eval_step, best["params"], data.splits["test"], config.batch_size, mesh)
     run.record(config.steps, "test", test)

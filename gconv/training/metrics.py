@@ -8,13 +8,14 @@ checkpoints/
 result.json               written last
 """
 
+import contextlib
 import fcntl
 import importlib.metadata
 import json
+import os
 import shlex
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,20 @@ class RunDirectory:
 
     def __init__(self, workdir: str, config: dict[str, Any], steps: int):
         self.path = Path(workdir)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise UserError(f"workdir {workdir} can't be written: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"workdir {workdir} is in use by another run") from error
-        self._claim(config)
         self._steps = steps
         self._bar: tqdm | None = None
+        with contextlib.ExitStack() as stack:  # closes what was opened if anything here fails
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((self.path / ".lock").open("w"))
+            except OSError as error:
+                raise UserError(f"workdir {workdir} can't be written: {error.strerror}") from error
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(f"workdir {workdir} is in use by another run") from error
+            self._claim(config)
+            self._open = stack.pop_all()
 
     def _claim(self, config: dict[str, Any]) -> None:
         path = self.path / "config.json"
@@ -57,19 +60,6 @@ class RunDirectory:
                 raise UserError(f"workdir {self.path} holds a run with another config: {'; '.join(changed)}")
         else:
             write_json(path, config)
-        devices = jax.devices()
-        write_json(
-            self.path / "run.json",
-            {
-                "command": shlex.join(sys.orig_argv),
-                "gconv": gconv.__version__,
-                "python": sys.version.split()[0],
-                "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
-                "device": device_name(),
-                "devices": len(devices),
-                "processes": jax.process_count(),
-            },
-        )
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -79,17 +69,31 @@ class RunDirectory:
 
     def start(self, step: int) -> None:
         """Opens the records at a step: those of later steps, of a run that was cut off, are dropped."""
+        write_json(
+            self.path / "run.json",
+            {
+                "command": shlex.join(sys.orig_argv),
+                "gconv": gconv.__version__,
+                "python": sys.version.split()[0],
+                "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+                "device": device_name(),
+                "devices": jax.device_count(),
+                "processes": jax.process_count(),
+            },
+        )
         for name in ("metrics.jsonl", "timings.jsonl"):
             path = self.path / name
             kept = [record for record in read_jsonl(path) if record["step"] <= step]
             partial = path.with_suffix(".partial")
             partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
             partial.replace(path)
-        self._metrics = (self.path / "metrics.jsonl").open("a")
-        self._timings = (self.path / "timings.jsonl").open("a")
+        self._metrics = self._open.enter_context((self.path / "metrics.jsonl").open("a"))
+        self._timings = self._open.enter_context((self.path / "timings.jsonl").open("a"))
         self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+        self._open.callback(self._tensorboard.close)
         if sys.stderr.isatty():
             self._bar = tqdm(total=self._steps, initial=step, desc=self.path.name, dynamic_ncols=True, file=sys.stderr)
+            self._open.callback(self._bar.close)
 
     def step_done(self) -> None:
         if self._bar is not None:
@@ -119,30 +123,13 @@ class RunDirectory:
         return statistics.median(record["examples"] / record["seconds"] for record in records)
 
     def finish(self, result: dict[str, Any]) -> None:
-        self._tensorboard.close()
         write_json(self.path / "result.json", result)
 
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._lock.close()
+    def __enter__(self) -> "RunDirectory":
+        return self
 
-
-class Stopwatch:
-    """Seconds of training: it can be held during other work."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self._start, self._held = time.perf_counter(), 0.0
-
-    def held(self, since: float) -> None:
-        """Doesn't count the time since `since`, a `time.perf_counter()`."""
-        self._held += time.perf_counter() - since
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._start - self._held
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
 
 
 def differences(old: Any, new: Any, path: str = "config") -> list[str]:
@@ -172,8 +159,6 @@ def write_json(path: Path, content: Any) -> None:
 
 def device_name() -> str:
     """The kind of device as its maker names it; for a CPU, its model and the number of cores this process may use."""
-    import os
-
     kind = jax.devices()[0].device_kind
     if kind != "cpu":
         return kind

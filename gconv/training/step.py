@@ -108,7 +108,7 @@ def make_train_step(
         metrics = {
             "loss": sums.loss / sums.examples,
             "accuracy": sums.correct / sums.examples,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
         }
         return TrainState(state.step + 1, params, opt_state), metrics
 

@@ -1,0 +1,213 @@
+"""Whole runs: records, resume, and what stops them."""
+
+import importlib
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from gconv.data import tasks
+from gconv.errors import UserError
+from gconv.training import loop
+from gconv.training.metrics import differences, read_jsonl
+
+FIELDS = {
+    *("task", "mixer", "seed", "steps", "test_accuracy", "val_accuracy", "chance", "parameters", "flops_per_token"),
+    *("examples_per_second", "peak_memory_bytes", "params_sha256", "data", "device"),
+}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("data"))
+
+
+def config(data_dir, task="listops", mixer="gconv", **changes):
+    made = importlib.import_module(f"configs.{task}").get_config(f"{mixer},smoke")
+    made.data_dir = data_dir
+    made.data.limit = 64 if task == "listops" else 16
+    made.steps, made.eval_every, made.checkpoint_every = 20, 5, 10
+    made.update(changes)
+    return made
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir, tmp_path_factory):
+    """A run that was never interrupted."""
+    workdir = tmp_path_factory.mktemp("run")
+    return workdir, loop.train_and_evaluate(config(data_dir), str(workdir))
+
+
+@pytest.mark.parametrize("task", ["listops", "text", "image"])
+@pytest.mark.parametrize("mixer", ["gconv", "attention", "transformer"])
+def test_every_config_runs_and_records(task, mixer, data_dir, tmp_path, capsys):
+    result = loop.train_and_evaluate(config(data_dir, task, mixer, steps=6), str(tmp_path))
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert set(result) >= FIELDS
+    assert (result["task"], result["mixer"], result["steps"]) == (task, mixer, 6)
+    assert result["data"]["source"].startswith("generated" if task == "listops" else "stand-in: generated, not")
+    assert set(json.loads((tmp_path / "run.json").read_text())) >= {"command", "versions", "device"}
+    assert json.loads((tmp_path / "config.json").read_text())["mixer"] == mixer
+    assert list((tmp_path / "tensorboard").glob("events*")) and list((tmp_path / "checkpoints").iterdir())
+    records = read_jsonl(tmp_path / "metrics.jsonl")
+    assert [(r["step"], r["split"]) for r in records] == [
+        (5, "train"),
+        (5, "validation"),
+        (6, "train"),
+        (6, "validation"),
+        (6, "test"),
+    ]
+    assert all(np.isfinite(r["loss"]) and 0 <= r["accuracy"] <= 1 for r in records)
+    assert "step" in capsys.readouterr().err
+
+
+def test_test_accuracy_is_that_of_the_best_checkpoint_on_validation(data_dir, tmp_path, monkeypatch):
+    """Validation scores are given: the parameters of step 10 are best, so these and no others meet the test split."""
+    given = {5: 0.2, 10: 0.9, 15: 0.9, 20: 0.3}
+    seen = {}
+
+    def evaluate(eval_step, params, split, batch_size, mesh):
+        digest = loop._digest(params)
+        step = 5 * (len(seen) + 1)
+        seen[step] = digest
+        return {"loss": 1.0, "accuracy": given.get(step, 0.5), "examples": len(split.labels)}
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    result = loop.train_and_evaluate(config(data_dir), str(tmp_path))
+    assert list(seen) == [5, 10, 15, 20, 25]
+    assert seen[25] == seen[10] != seen[15]
+    assert result["params_sha256"] == seen[20]
+    assert result["val_accuracy"] == pytest.approx(0.9) and result["test_accuracy"] == 0.5
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [3, 10, 13, 18])
+def test_an_interrupted_run_ends_with_the_same_bytes(finished, data_dir, tmp_path, monkeypatch, step):
+    whole, result = finished
+    real = loop._finite
+
+    def finite(metrics, at):
+        if at == step:
+            raise Killed
+        return real(metrics, at)
+
+    monkeypatch.setattr(loop, "_finite", finite)
+    with pytest.raises(Killed):
+        loop.train_and_evaluate(config(data_dir), str(tmp_path))
+    monkeypatch.setattr(loop, "_finite", real)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 19, "split": "tr')  # a record cut off in the middle
+    again = loop.train_and_evaluate(config(data_dir), str(tmp_path))
+    assert again["params_sha256"] == result["params_sha256"]
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert again["test_accuracy"] == result["test_accuracy"] and again["val_accuracy"] == result["val_accuracy"]
+
+
+def test_same_seed_same_bytes_other_seed_others(finished, data_dir, tmp_path):
+    _, result = finished
+    same = loop.train_and_evaluate(config(data_dir), str(tmp_path / "same"))
+    other = loop.train_and_evaluate(config(data_dir, seed=1), str(tmp_path / "other"))
+    assert same["params_sha256"] == result["params_sha256"] != other["params_sha256"]
+
+
+def test_a_finished_run_is_left_as_it_is(finished, data_dir, capsys):
+    workdir, result = finished
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*.json*")}
+    assert loop.train_and_evaluate(config(data_dir), str(workdir)) == result
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*.json*")} == before
+    assert "finished run; nothing to do" in capsys.readouterr().err
+
+
+def test_another_config_in_the_same_folder_is_refused(finished, data_dir):
+    workdir, _ = finished
+    changed = config(data_dir)
+    changed.optim.lr = 0.5
+    with pytest.raises(UserError, match=r"another config: config.optim.lr: 0.01 there, 0.5 here"):
+        loop.train_and_evaluate(changed, str(workdir))
+    assert differences({"mesh": {"data": 1}, "a": 1}, {"mesh": {"data": 8}, "a": 1}) == []
+
+
+def test_a_folder_in_use_is_refused(data_dir, tmp_path):
+    with loop.RunDirectory(str(tmp_path), {}, 1), pytest.raises(UserError, match="is in use by another run"):
+        loop.train_and_evaluate(config(data_dir), str(tmp_path))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data_dir, tmp_path, monkeypatch):
+    real = loop._finite
+
+    def poisoned(metrics, step):
+        return real({**metrics, "loss": np.float32("nan")} if step == 17 else metrics, step)
+
+    monkeypatch.setattr(loop, "_finite", poisoned)
+    with pytest.raises(UserError, match="step 17: loss is nan; the last checkpoint is kept"):
+        loop.train_and_evaluate(config(data_dir), str(tmp_path))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["10"]
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_a_learning_rate_that_explodes_is_stopped(data_dir, tmp_path):
+    made = config(data_dir)
+    made.optim.lr = made.optim.kernel_lr = 1e38
+    with pytest.raises(UserError, match=r"step \d+: (loss|grad_norm) is (nan|inf)"):
+        loop.train_and_evaluate(made, str(tmp_path))
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_an_accuracy_within_noise_of_chance_is_said_loudly(capsys):
+    result = {"test_accuracy": 0.18, "chance": 0.17, "data": {"examples": {"test": 200}}}
+    loop._say_result(result)
+    assert "WARNING: the test accuracy is WITHIN NOISE OF CHANCE" in capsys.readouterr().err
+    loop._say_result({**result, "test_accuracy": 0.4})
+    assert "WARNING" not in capsys.readouterr().err
+
+
+def test_memory_and_flops_are_counted(finished):
+    _, result = finished
+    # 2 layers of 32 features and length 32: GLU, kernels of 63 taps, skip and norm; embedding and head
+    block = 32 * 64 + 64 + 63 * 32 + 32 + 64
+    assert result["parameters"] == 2 * block + 16 * 32 + 32 * 10 + 10
+    assert result["peak_memory_bytes"] > 3 * 4 * result["parameters"]  # parameters and two moments at the least
+    glu = 2 * 32 * 64
+    assert result["flops_per_token_direct"] == 2 * (glu + 2 * 32 * 32) + 2 * 32 * 10 / 32
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("steps", 0, "config.steps must be at least 1; got 0"),
+        ("eval_every", 0, "config.eval_every must be at least 1; got 0"),
+        ("checkpoint_every", 7, r"config.checkpoint_every \(7\) must be a multiple of config.log_every"),
+        ("optim.lr", 0.0, "config.optim.lr must be positive"),
+        ("optim.accumulate", 3, r"config.batch_size \(8\) must divide by the data axis of the mesh \(1\) times"),
+        ("data.name", "speech", "config.data.name must be one of listops, text, image; got 'speech'"),
+        ("data.variant", "tiny", "listops has no variant 'tiny'; it has lra, short, smoke"),
+        ("mesh.data", 3, r"config.mesh: data=3, model=1 doesn't fit 1 devices"),
+        ("data.length", 16, r"listops: train example \d+ has length \d+; config.data.length is 16"),
+    ],
+)
+def test_a_config_that_cannot_be_run_is_named(data_dir, tmp_path, field, value, message):
+    made = config(data_dir)
+    made.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        loop.train_and_evaluate(made, str(tmp_path / "run"))
+
+
+def test_full_configs_are_whole_and_build():
+    from gconv.training.step import build_model
+
+    for task in ("listops", "text", "image"):
+        module = importlib.import_module(f"configs.{task}")
+        for part in ("python -m gconv.main --config=configs/", "published test accuracy", "expected time"):
+            assert part in module.__doc__
+        for mixer in ("gconv", "attention", "transformer"):
+            made = module.get_config(mixer)
+            assert made.batch_size % 8 == 0
+            top = ("seed", "steps", "batch_size", "eval_every", "checkpoint_every", "data_dir", "mesh")
+            assert all(name in made for name in top)
+            task_spec = tasks.TASKS[made.data.name]
+            spec = tasks.Spec(made.data.length, task_spec.classes, task_spec.vocabulary)
+            jax.eval_shape(lambda made=made, spec=spec: build_model(made.model, spec, jax.random.key(0)).flops(8).fft)
