@@ -12,9 +12,9 @@ from gconv.errors import UserError
 
 MESH_AXES = ("data", "model")
 
-# Logical axis → mesh axis. Parameters name theirs in their `axes` metadata; those without are replicated. A
-# convolution, split by channels, needs no communication; the projection after it (or after heads, or hidden units)
-# sums over the split axis: one all-reduce of activations a branch, and no gather.
+# Logical axis → mesh axis. Parameters name theirs in their `axes` metadata; those without are replicated. Split over
+# `data` alone, a step sums gradients and gathers nothing. Split over `model` too, it computes the same, but the
+# compiler still gathers activations between a split layer and the next.
 MESH_AXIS_OF = {
     "batch": "data",
     "channels": "model",

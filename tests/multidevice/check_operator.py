@@ -1,0 +1,71 @@
+"""A plain jit of the operator over sharded arrays: no gather, and the values of one device."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from gconv.ops.global_conv import BOUNDARIES, global_conv
+from tests.multidevice.hlo import collectives
+
+MESH = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+BATCH, LENGTH, CHANNELS = 8, 24, 6
+SHARDINGS = {
+    "batch": (P("data"), P()),
+    "batch over all": (P(("data", "model")), P()),
+    "channels": (P(None, None, "model"), P(None, "model")),
+    "both": (P("data", None, "model"), P(None, "model")),
+}
+
+
+def operands(boundary, x_spec, kernel_spec):
+    rng = np.random.default_rng(0)
+    taps = 2 * LENGTH - 1 if boundary == "bidirectional" else LENGTH
+    made = [rng.standard_normal(shape).astype(np.float32) for shape in ((BATCH, LENGTH, CHANNELS), (taps, CHANNELS))]
+    made.append(rng.standard_normal((BATCH, LENGTH, CHANNELS)).astype(np.float32))
+    specs = (x_spec, kernel_spec, x_spec)
+    return [jax.device_put(array, NamedSharding(MESH, spec)) for array, spec in zip(made, specs, strict=True)]
+
+
+def value_and_gradients(boundary):
+    def f(x, kernel, dy):
+        y, pull = jax.vjp(lambda x, kernel: global_conv(x, kernel, boundary=boundary, method="fft"), x, kernel)
+        return y, *pull(dy)
+
+    return f
+
+
+def test_there_are_eight_devices():
+    assert jax.device_count() == 8
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("name", SHARDINGS)
+def test_forward_and_gradient_gather_nothing(boundary, name):
+    x, kernel, dy = operands(boundary, *SHARDINGS[name])
+    forward = jax.jit(lambda x, kernel: global_conv(x, kernel, boundary=boundary, method="fft"))
+    compiled = forward.lower(x, kernel).compile()
+    assert not collectives(compiled)
+    compiled = jax.jit(value_and_gradients(boundary)).lower(x, kernel, dy).compile()
+    # The kernel's gradient is summed over the batch: the one collective there is, where the batch is split.
+    assert collectives(compiled) == ({} if name == "channels" else {"all-reduce": 1})
+    y, dx, dkernel = compiled(x, kernel, dy)
+    assert y.sharding.is_equivalent_to(x.sharding, 3) and dx.sharding.is_equivalent_to(x.sharding, 3)
+    one = [jnp.asarray(np.asarray(a)) for a in (x, kernel, dy)]
+    for ours, alone in zip((y, dx, dkernel), value_and_gradients(boundary)(*one), strict=True):
+        np.testing.assert_allclose(ours, alone, atol=2e-5)
+
+
+def test_canary_jnp_fft_still_gathers():
+    """If this fails, XLA has learnt to keep FFTs sharded, and gconv.ops.fft can go."""
+    x, kernel, dy = operands("circular", *SHARDINGS["batch"])
+
+    def plain(x, kernel):
+        spectrum = jnp.fft.rfft(x, axis=1) * jnp.conj(jnp.fft.rfft(kernel, axis=0))
+        return jnp.fft.irfft(spectrum, n=LENGTH, axis=1)
+
+    assert collectives(jax.jit(plain).lower(x, kernel).compile())["all-gather"] > 0
+    gradient = jax.jit(lambda x, kernel, dy: jax.vjp(plain, x, kernel)[1](dy))
+    assert collectives(gradient.lower(x, kernel, dy).compile())["all-gather"] > 0

@@ -1,0 +1,137 @@
+"""The training step over a mesh: the losses of one device, and no gathered activations."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from configs import listops
+from gconv.data.pipeline import TrainBatches
+from gconv.data.tasks import Spec, Split
+from gconv.errors import UserError
+from gconv.training import loop, sharding
+from gconv.training.optim import make_optimizer
+from gconv.training.step import initialize, make_train_step
+from tests.multidevice.hlo import collectives
+
+SPEC = Spec(length=32, classes=10, vocabulary=16)
+STEPS = 5
+
+
+def mesh_of(data, model):
+    devices = jax.devices()[: data * model]
+    return jax.make_mesh((data, model), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def config(mixer):
+    made = listops.get_config(f"{mixer},smoke")
+    made.model.mlp_ratio = 2.0
+    return made
+
+
+def run(mixer, mesh, accumulate=1):
+    """The losses of the first steps, and the compiled step."""
+    made = config(mixer)
+    rng = np.random.default_rng(0)
+    split = Split(
+        rng.integers(0, 16, (64, 32)).astype(np.uint8),
+        rng.integers(1, 33, 64).astype(np.int32),
+        rng.integers(0, 10, 64).astype(np.int32),
+    )
+    optimizer = make_optimizer(made.optim, made.steps)
+    graphdef, state = initialize(made.model, SPEC, optimizer, mesh, jax.random.key(0))
+    batches = TrainBatches(split, 16, seed=0)
+    step = make_train_step(graphdef, optimizer, accumulate, state, mesh)
+    compiled = step.lower(state, sharding.put_batch(mesh, batches[0]), jax.random.key(1)).compile()
+    losses = []
+    for i in range(STEPS):
+        state, metrics = compiled(state, sharding.put_batch(mesh, batches[i]), jax.random.key(i))
+        losses.append(float(metrics["loss"]))
+    return np.array(losses), compiled
+
+
+@pytest.mark.parametrize("mixer", ["gconv", "attention"])
+@pytest.mark.parametrize("data, model", [(8, 1), (4, 2)])
+def test_losses_equal_those_of_one_device(mixer, data, model):
+    alone, _ = run(mixer, mesh_of(1, 1))
+    together, _ = run(mixer, mesh_of(data, model))
+    assert np.ptp(alone) > 1e-3
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("mixer", ["gconv", "attention"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_data_parallel_step_gathers_nothing(mixer, accumulate):
+    _, compiled = run(mixer, mesh_of(8, 1), accumulate)
+    counted = collectives(compiled)
+    assert counted["all-gather"] == counted["all-to-all"] == 0
+    assert counted["all-reduce"] > 0
+
+
+def test_parameters_are_split_as_the_table_says():
+    made = config("gconv")
+    optimizer = make_optimizer(made.optim, made.steps)
+    _, state = initialize(made.model, SPEC, optimizer, mesh_of(4, 2), jax.random.key(0))
+    block = state.params["blocks"][0]
+    taps = block["mixer"]["conv"]["kernel"]["taps"][...]
+    assert taps.sharding.spec == jax.sharding.PartitionSpec(None, "model")
+    assert block["mlp"]["up"]["kernel"][...].sharding.spec == jax.sharding.PartitionSpec(None, "model")
+    assert block["mixer_norm"]["scale"][...].sharding.is_fully_replicated
+    moments = jax.tree_util.tree_leaves_with_path(state.opt_state)
+    of_taps = [leaf for path, leaf in moments if "taps" in jax.tree_util.keystr(path)]
+    assert len(of_taps) == 4 and all(leaf.sharding == taps.sharding for leaf in of_taps)
+
+
+def test_initial_parameters_do_not_depend_on_the_mesh():
+    made = config("gconv")
+    optimizer = make_optimizer(made.optim, made.steps)
+    states = [
+        initialize(made.model, SPEC, optimizer, mesh_of(*m), jax.random.key(0))[1] for m in ((1, 1), (8, 1), (4, 2))
+    ]
+    assert len({loop._digest(state.params) for state in states}) == 1
+
+
+def test_what_does_not_divide_is_named():
+    made = config("gconv")
+    made.model.features = 33
+    with pytest.raises(UserError, match=r"config.mesh.model=2 doesn't divide a parameter's 33 channels"):
+        initialize(made.model, SPEC, make_optimizer(made.optim, 10), mesh_of(4, 2), jax.random.key(0))
+    made.mesh.model = 3
+    with pytest.raises(UserError, match=r"config.mesh: data=-1, model=3 doesn't fit 8 devices"):
+        sharding.make_mesh(made.mesh)
+    with pytest.raises(UserError, match=r"config.batch_size \(12\) must divide by the data axis of the mesh \(8\)"):
+        made.batch_size = 12
+        loop._check_batch(made, mesh_of(8, 1))
+
+
+def test_a_run_resumes_on_another_mesh(tmp_path):
+    """8 devices go on from the checkpoint of a run on 4 × 2: same batches, same losses within rounding."""
+    results = []
+    for name, first in (("straight", None), ("moved", 2)):
+        made = config("gconv")
+        made.data_dir = str(tmp_path)
+        made.steps, made.log_every, made.eval_every, made.checkpoint_every = 10, 1, 5, 5
+        if first:
+            made.mesh.model = first
+            real = loop._finite
+
+            def stop(metrics, step, real=real):
+                if step == 7:
+                    raise InterruptedError
+                return real(metrics, step)
+
+            loop._finite = stop
+            with pytest.raises(InterruptedError):
+                loop.train_and_evaluate(made, str(tmp_path / name))
+            loop._finite = real
+            made.mesh.model = 1
+        loop.train_and_evaluate(made, str(tmp_path / name))
+        records = loop_records(tmp_path / name)
+        results.append([record["loss"] for record in records if record["split"] == "train"])
+    np.testing.assert_allclose(*results, atol=1e-4)
+
+
+def loop_records(path):
+    from gconv.training.metrics import read_jsonl
+
+    return read_jsonl(path / "metrics.jsonl")

@@ -1,0 +1,138 @@
+"""The commands as typed: what bad input gets, and the comparison at the end."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from experiments import compare
+from gconv.errors import UserError
+
+
+def command(module, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "error::DeprecationWarning:gconv", **environment},
+        timeout=120,
+    )
+
+
+SMOKE = "--config=configs/listops.py:gconv,smoke"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([SMOKE, "--config.optim.learning_rate=1"], "learning_rate"),
+        ([SMOKE, "--config.nothing=1"], "nothing"),
+        ([SMOKE, "--config.optim.lr=fast"], "fast"),
+        ([SMOKE, "--config.steps=1.5"], "1.5"),
+        ([SMOKE, "--config.model.mixer_options.heads=2"], "heads"),
+        ([SMOKE, "extra"], "unexpected argument 'extra'"),
+        ([SMOKE, "--confg.steps=3"], "confg.steps"),
+        (["--config=configs/listops.py:conv"], "expected :MIXER[,PRESET] with MIXER one of gconv, attention"),
+        (["--config=configs/listops.py:gconv,tiny"], "unknown preset 'tiny'; expected one of smoke, quickstart"),
+        (["--config=configs/listops.py"], "expected :MIXER[,PRESET]"),
+        (["--config=configs/speech.py:gconv"], "configs/speech.py"),
+        ([], "both --config=configs/TASK.py:MIXER[,PRESET] and --workdir=DIR are needed"),
+        ([SMOKE, "--config.data_dir=/nowhere/data"], "data_dir /nowhere/data: the folder /nowhere doesn't exist"),
+        ([SMOKE, "--config.data_dir=setup.py"], "data_dir setup.py can't be written"),
+        ([SMOKE, "--workdir=setup.py/run"], "workdir setup.py/run can't be written"),
+    ],
+)
+def test_bad_input_gets_one_line_and_a_status(tmp_path, arguments, message):
+    if arguments and not arguments[-1].startswith("--workdir"):
+        arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
+    done = command("gconv.main", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "run/result.json").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "expected one task: listops, text, image; got none"),
+        (["speech"], "unknown task 'speech'; expected one of listops, text, image"),
+        (["listops/tiny"], "listops has no variant 'tiny'; it has lra, short, smoke"),
+        (["text/lra"], "text has no variant 'lra'; it has none"),
+        (["text", "--source=/nowhere"], "--source: /nowhere is no folder"),
+        (["text", "--data_dir=/nowhere/data"], "data_dir /nowhere/data: the folder /nowhere doesn't exist"),
+    ],
+)
+def test_bad_input_to_prepare(tmp_path, arguments, message):
+    done = command("gconv.prepare", f"--data_dir={tmp_path}", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
+
+
+def test_a_run_from_the_command_line_and_its_comparison(tmp_path):
+    for mixer in ("gconv", "attention"):
+        done = command(
+            "gconv.main",
+            f"--config=configs/listops.py:{mixer},smoke",
+            f"--workdir={tmp_path / mixer}",
+            f"--config.data_dir={tmp_path}",
+            "--config.steps=10",
+            "--config.optim.lr=2e-3",
+        )
+        assert done.returncode == 0, done.stderr
+        assert "step      10 of 10  test" in done.stderr
+        run = json.loads((tmp_path / mixer / "run.json").read_text())
+        assert "gconv.main" in run["command"] and "--config.steps=10" in run["command"]
+        assert json.loads((tmp_path / mixer / "config.json").read_text())["optim"]["lr"] == 2e-3
+    runs = [str(tmp_path / mixer) for mixer in ("gconv", "attention")]
+    done = command("experiments.compare", f"--output={tmp_path / 'curves.png'}", *runs)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "gconv/result.json").read_text())
+    row = next(line for line in done.stdout.splitlines() if line.strip().startswith("gconv "))
+    assert f"{100 * result['test_accuracy']:.1f}%" in row and f"{result['parameters']:,}" in row
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_comparing_what_cannot_be_compared(tmp_path):
+    with pytest.raises(UserError, match=r"result\.json can't be read, so this run isn't finished"):
+        compare.read_run(str(tmp_path))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps({"data": {"name": name}}))
+    done = command("experiments.compare", str(tmp_path / "a"), str(tmp_path / "b"))
+    assert done.returncode == 2 and "on different data and can't be compared: a, b" in done.stderr
+
+
+def test_wilson_interval():
+    low, high = compare.wilson_interval(0.5, 100)
+    assert (round(low, 4), round(high, 4)) == (0.4038, 0.5962)  # Brown, Cai & DasGupta 2001, by hand
+    assert compare.wilson_interval(0.0, 10)[0] == pytest.approx(0, abs=1e-12)
+    assert compare.wilson_interval(0.0, 10)[1] == pytest.approx(0.2775, abs=1e-4)
+
+
+def test_the_quickstart_compares_equals():
+    from configs import listops
+
+    gconv, attention = (listops.get_config(f"{mixer},quickstart") for mixer in ("gconv", "attention"))
+    different = {name for name, value in gconv.to_dict().items() if value != attention.to_dict()[name]}
+    assert different == {"mixer", "model"}
+    model, other = gconv.model.to_dict(), attention.model.to_dict()
+    assert {name for name in model if model[name] != other[name]} == {"mixer", "mixer_options"}
+
+
+def test_the_quickstarts_parameters_are_equal_within_5_percent():
+    import jax
+    from flax import nnx
+
+    from configs import listops
+    from gconv.data.tasks import Spec
+    from gconv.training.step import build_model
+
+    counts = []
+    for mixer in ("gconv", "attention"):
+        config = listops.get_config(f"{mixer},quickstart")
+        model = nnx.eval_shape(lambda config=config: build_model(config.model, Spec(64, 10, 16), jax.random.key(0)))
+        counts.append(sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))))
+    assert max(counts) / min(counts) < 1.05
