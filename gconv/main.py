@@ -13,12 +13,13 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of this run: records, ch
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; options are written --name=value")
-    try:
-        config = _CONFIG.value
-    except OSError as error:
-        raise UserError(f"--config: {error}") from error
+    config = _CONFIG.value
     if config is None or _WORKDIR.value is None:
         raise UserError("both --config=configs/TASK.py:MIXER[,PRESET] and --workdir=DIR are needed")
+    try:
+        config.lock()
+    except OSError as error:  # a file that isn't there shows only when its config is first used
+        raise UserError(f"--config: {error}") from error
     from gconv.training.loop import train_and_evaluate  # after the flags: a typo shouldn't wait for imports
 
     train_and_evaluate(config, _WORKDIR.value)
