@@ -36,7 +36,7 @@ def read_run(run: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """The results side by side, one a row."""
+    """The results, one a row, as a Markdown table."""
     heads = [
         "mixer",
         "test accuracy",
@@ -63,8 +63,8 @@ def table(results: list[dict[str, Any]]) -> str:
             ]
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])
+    rows.insert(1, ["-" * (width - 1) + ":" for width in widths])
+    return "\n".join("| " + " | ".join(map(str.rjust, row, widths)) + " |" for row in rows)
 
 
 def draw(runs: list[tuple[dict[str, Any], list[dict[str, Any]]]], path: Path) -> None:

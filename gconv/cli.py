@@ -30,6 +30,9 @@ def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]
             main(argv)
         except UserError as error:
             _fail(error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
 
     return reported
 

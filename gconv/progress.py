@@ -18,12 +18,18 @@ def say(message: str) -> None:
 
 def track(items: Iterable[T], total: int, label: str, seconds: float = 10) -> Iterator[T]:
     """Yields the items of a loop of known length and shows how far it is; off a terminal, a line every `seconds`."""
+    # An item counts when it is handed over: whoever takes exactly `total` items never comes back for the end.
     if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=label, dynamic_ncols=True, file=sys.stderr)
+        with tqdm(total=total, desc=label, dynamic_ncols=True, file=sys.stderr) as bar:
+            for item in items:
+                bar.update()
+                if bar.n == total:
+                    bar.close()
+                yield item
         return
     said = time.monotonic()
     for count, item in enumerate(items, 1):
-        yield item
         if time.monotonic() - said > seconds or count == total:
             said = time.monotonic()
             say(f"{label}: {count:,} of {total:,}")
+        yield item

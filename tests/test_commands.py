@@ -90,7 +90,7 @@ def test_a_run_from_the_command_line_and_its_comparison(tmp_path):
     done = command("experiments.compare", f"--output={tmp_path / 'curves.png'}", *runs)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "gconv/result.json").read_text())
-    row = next(line for line in done.stdout.splitlines() if line.strip().startswith("gconv "))
+    row = next(line for line in done.stdout.splitlines() if " gconv |" in line)
     assert f"{100 * result['test_accuracy']:.1f}%" in row and f"{result['parameters']:,}" in row
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 

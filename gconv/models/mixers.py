@@ -12,9 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gconv.models.kernels import FreeKernel, taps_of
-from gconv.ops import cost
+from gconv.ops import cost, global_conv
 from gconv.ops.attention import attention, rotate
-from gconv.ops.global_conv import global_conv
 
 
 class GlobalConv(nnx.Module):

@@ -6,7 +6,7 @@ Norms, biases, activations, softmax and embeddings are left out, as is usual; th
 import math
 from typing import NamedTuple
 
-from gconv.ops.global_conv import transform_length
+from gconv.ops.convolution import transform_length
 
 
 class Flops(NamedTuple):

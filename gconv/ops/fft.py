@@ -1,9 +1,9 @@
 """Real FFTs over the last axis that stay sharded, with the derivatives of a linear map.
 
-XLA gathers the operand of an FFT whose batch is sharded, forward and backward: every device then transforms
-everything. Here each transform is a primitive of its own that lowers to `jnp.fft` behind `custom_partitioning`,
-with the rule that every axis but the last may stay split. So a plain `jax.jit` over sharded arrays keeps a batch-
-or channel-sharded transform local, with no mesh argument and no wrapper at the call.
+Before jax 0.12, XLA gathers the operand of an FFT whose batch is sharded, forward and backward: every device then
+transforms everything. Here each transform is a primitive of its own that lowers to `jnp.fft` behind
+`custom_partitioning`, with the rule that every axis but the last may stay split. So a plain `jax.jit` over sharded
+arrays keeps a batch- or channel-sharded transform local, with no mesh argument and no wrapper at the call.
 
 As a primitive with a transpose rule, rather than a `custom_vjp`, a transform supports `grad` to any order, `jvp`,
 `linearize`, `vmap` and `checkpoint`. Its transpose is the other transform, scaled: never a full complex FFT.

@@ -1,6 +1,7 @@
 """The whole run, in a straight line: data, model, state, steps, result."""
 
 import hashlib
+import math
 import time
 from typing import Any
 
@@ -128,7 +129,7 @@ def _peak_memory(compiled: Any) -> int:
 def _finite(metrics: dict[str, jax.Array], step: int) -> dict[str, float]:
     values = {name: float(metrics[name]) for name in ("loss", "accuracy", "grad_norm")}
     for name in ("loss", "grad_norm"):
-        if not jnp.isfinite(values[name]):
+        if not math.isfinite(values[name]):
             raise UserError(f"step {step}: {name} is {values[name]}; the last checkpoint is kept")
     return values
 
@@ -159,6 +160,8 @@ def _check(config: ml_collections.ConfigDict) -> None:
         )
     if config.data.name not in tasks.TASKS:
         raise UserError(f"config.data.name must be one of {', '.join(tasks.TASKS)}; got {config.data.name!r}")
+    if config.seed < 0:
+        raise UserError(f"config.seed must not be negative; got {config.seed}")
     if config.optim.lr <= 0:
         raise UserError(f"config.optim.lr must be positive; got {config.optim.lr}")
 

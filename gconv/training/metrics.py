@@ -68,7 +68,7 @@ class RunDirectory:
         return json.loads(path.read_text()) if path.exists() else None
 
     def start(self, step: int) -> None:
-        """Opens the records at a step: those of later steps, of a run that was cut off, are dropped."""
+        """Opens the records at a step: what a run that was cut off wrote beyond it is dropped."""
         write_json(
             self.path / "run.json",
             {
@@ -83,7 +83,7 @@ class RunDirectory:
         )
         for name in ("metrics.jsonl", "timings.jsonl"):
             path = self.path / name
-            kept = [record for record in read_jsonl(path) if record["step"] <= step]
+            kept = [record for record in read_jsonl(path) if record["step"] <= step and record.get("split") != "test"]
             partial = path.with_suffix(".partial")
             partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
             partial.replace(path)

@@ -7,7 +7,7 @@ from flax import nnx
 import gconv
 from gconv.models.kernels import KernelParam, distances, taps_of
 from gconv.models.mixers import Attention, GlobalConv, PointwiseGlobalConv
-from gconv.ops.global_conv import BOUNDARIES, global_conv
+from gconv.ops.convolution import BOUNDARIES, global_conv
 
 FEATURES, LENGTH = 8, 12
 COMMON = {"dropout": 0.0, "dtype": jnp.float32}

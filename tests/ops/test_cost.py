@@ -7,7 +7,7 @@ import pytest
 
 from gconv.ops import attention as attention_op
 from gconv.ops import cost
-from gconv.ops.global_conv import BOUNDARIES, mixing_matrix
+from gconv.ops.convolution import BOUNDARIES, mixing_matrix
 
 
 def counted_by_xla(f, *shapes):

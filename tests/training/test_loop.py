@@ -107,6 +107,18 @@ def test_an_interrupted_run_ends_with_the_same_bytes(finished, data_dir, tmp_pat
     assert again["test_accuracy"] == result["test_accuracy"] and again["val_accuracy"] == result["val_accuracy"]
 
 
+def test_a_run_killed_before_its_result_writes_the_same_records(finished, data_dir, tmp_path, monkeypatch):
+    whole, result = finished
+    real = loop.RunDirectory.finish
+    monkeypatch.setattr(loop.RunDirectory, "finish", lambda self, result: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        loop.train_and_evaluate(config(data_dir), str(tmp_path))
+    monkeypatch.setattr(loop.RunDirectory, "finish", real)
+    again = loop.train_and_evaluate(config(data_dir), str(tmp_path))
+    assert again["params_sha256"] == result["params_sha256"]
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
 def test_same_seed_same_bytes_other_seed_others(finished, data_dir, tmp_path):
     _, result = finished
     same = loop.train_and_evaluate(config(data_dir), str(tmp_path / "same"))
@@ -181,6 +193,7 @@ def test_memory_and_flops_are_counted(finished):
         ("steps", 0, "config.steps must be at least 1; got 0"),
         ("eval_every", 0, "config.eval_every must be at least 1; got 0"),
         ("checkpoint_every", 7, r"config.checkpoint_every \(7\) must be a multiple of config.log_every"),
+        ("seed", -1, "config.seed must not be negative; got -1"),
         ("optim.lr", 0.0, "config.optim.lr must be positive"),
         ("optim.accumulate", 3, r"config.batch_size \(8\) must divide by the data axis of the mesh \(1\) times"),
         ("data.name", "speech", "config.data.name must be one of listops, text, image; got 'speech'"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gconv.ops.global_conv import BOUNDARIES, global_conv, mixing_matrix, smooth_length
+from gconv.ops.convolution import BOUNDARIES, global_conv, mixing_matrix, smooth_length
 
 LENGTHS = (1, 2, 7, 12, 13, 31, 64)
 

@@ -1,0 +1,30 @@
+"""What the README says is what the repository does."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments import compare
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.S))
+def test_its_python_runs(block):
+    exec(compile(block, "README.md", "exec"), {})
+
+
+def test_its_quickstart_table_is_made_from_the_records():
+    records = ROOT / "experiments/records/quickstart"
+    results = [json.loads((records / mixer / "result.json").read_text()) for mixer in ("gconv", "attention")]
+    assert compare.table(results) in README
+
+
+def test_the_files_and_commands_it_names_exist():
+    for path in re.findall(r"`((?:configs|scripts|experiments|gconv|tests)/[\w/.]+)", README):
+        assert (ROOT / path).exists(), path
+    for module in re.findall(r"python -m ([\w.]+)", README):
+        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
