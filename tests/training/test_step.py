@@ -72,6 +72,21 @@ def test_rows_of_weight_zero_have_no_influence(mesh):
     jax.tree.map(np.testing.assert_array_equal, (a.params, metrics_a), (b.params, metrics_b))
 
 
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_gradient_is_that_of_the_mean_over_real_examples(mesh, accumulate):
+    made, rows = config(), batch(real=5)
+    optimizer = make_optimizer(made.optim, made.steps)
+    graphdef, state = initialize(made.model, SPEC, optimizer, mesh, jax.random.key(0))
+
+    def mean_loss(params):
+        scores = nnx.merge(graphdef, params)(rows.inputs[:5], rows.lengths[:5])
+        return optax.softmax_cross_entropy_with_integer_labels(scores, rows.labels[:5]).mean()
+
+    expected = optax.tree.norm(jax.grad(mean_loss)(state.params))
+    _, metrics = make_train_step(graphdef, optimizer, accumulate, state, mesh)(state, rows, jax.random.key(1))
+    np.testing.assert_allclose(metrics["grad_norm"], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("mixer", ["gconv", "attention"])
 @pytest.mark.parametrize("real", [8, 5])
 def test_accumulation_equals_one_batch(mesh, mixer, real):
