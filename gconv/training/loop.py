@@ -53,7 +53,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
         state, best = restored["state"], restored["best"]
         say(f"going on from step {start:,}")
     run.start(start)
-    say(f"{config.data.name} with {config.mixer}: {parameters:,} parameters, {config.steps:,} steps on {device_name()}")
+    say(f"{config.data.name} with {config.mixer}: {parameters:,} parameters on {device_name()}; compiling the step")
 
     train_step = make_train_step(graphdef, optimizer, config.optim.accumulate, state, mesh)
     compiled = train_step.lower(state, sharding.put_batch(mesh, batches[0]), dropout_key).compile()
