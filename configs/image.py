@@ -14,7 +14,7 @@ expected time: the full 200,000 steps need an accelerator and have not been run 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 512, post-norm, dropout .1, AdamW .01 with .001 for the
 kernels, 1k of 200k steps warm-up, squash .003, kernel dropout .2. Not as published: batches of 48 for 50, to split
 over 8 devices. attention has the shape of Amos et al., transformer that of Tay et al.; both get gconv's data, steps
-and batches, and a learning rate of their own.
+and batches, with a learning rate, dropout .1 and gradient clipping of their own.
 """
 
 from ml_collections import ConfigDict

@@ -13,7 +13,7 @@ expected time: the full 80,000 steps need an accelerator and have not been run h
 gconv follows the recipe of LongConv (Fu et al. 2023): 8 × 128, post-norm, AdamW .01 with .0005 for the kernels, 10k
 of 80k steps warm-up, squash .002, kernel dropout .2. Not as published: layer norm for batch norm, and batches of 48
 for 50, to split over 8 devices. attention has the shape of Amos et al. 2023, transformer that of Tay et al.; both get
-gconv's data, steps and batches, and a learning rate of their own.
+gconv's data, steps and batches, with a learning rate, dropout .1 and gradient clipping of their own.
 """
 
 from ml_collections import ConfigDict

@@ -13,8 +13,8 @@ expected time: the full 50,000 steps need an accelerator and have not been run h
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, AdamW .01 with .001 for the kernels, 5k of
 50k steps warm-up, squash .003, kernel dropout .2. Not as published: layer norm for batch norm. attention has the
-shape of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and batches, and a learning
-rate of their own.
+shape of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and batches, with a learning
+rate, dropout .1 and gradient clipping of their own.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,6 @@
 Everything shown is read from the runs' result.json and metrics.jsonl.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from absl import flags
 
 from gconv import cli
 from gconv.errors import UserError
-from gconv.training.metrics import read_jsonl
+from gconv.training.metrics import read_json, read_jsonl
 
 _OUTPUT = flags.DEFINE_string("output", None, "PNG file for the learning curves")
 
@@ -29,10 +28,9 @@ def wilson_interval(accuracy: float, examples: int) -> tuple[float, float]:
 def read_run(run: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(result.json, the records of metrics.jsonl). UserError if the run isn't finished."""
     path = Path(run) / "result.json"
-    try:
-        return json.loads(path.read_text()), read_jsonl(Path(run) / "metrics.jsonl")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read, so this run isn't finished: {error}") from error
+    if not path.exists():
+        raise UserError(f"{path} is missing: this run isn't finished")
+    return read_json(path), read_jsonl(Path(run) / "metrics.jsonl")
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -98,14 +96,19 @@ def main(argv: list[str]) -> None:
     if len(argv) < 2:
         raise UserError("expected the folders of finished runs: python -m experiments.compare RUN [RUN …]")
     runs = [read_run(run) for run in argv[1:]]
-    names = sorted({result["data"]["name"] for result, _ in runs})
-    if len(names) > 1:
-        raise UserError(f"these runs are on different data and can't be compared: {', '.join(names)}")
     results = [result for result, _ in runs]
-    print(f"\n{names[0]}, {results[0]['data']['source']}; {results[0]['device']}\n")
+    for same in ("data", "steps", "device"):
+        if any(result[same] != results[0][same] for result in results):
+            values = "; ".join(f"{run}: {result[same]}" for run, result in zip(argv[1:], results, strict=True))
+            raise UserError(f"these runs differ in {same} and can't be compared: {values}")
+    data = results[0]["data"]
+    print(f"\n{data['name']}, {data['source']}\n{results[0]['steps']:,} steps on {results[0]['device']}\n")
     print(table(results))
     if _OUTPUT.value:
-        draw(runs, Path(_OUTPUT.value))
+        try:
+            draw(runs, Path(_OUTPUT.value))
+        except OSError as error:
+            raise UserError(f"--output: {_OUTPUT.value} can't be written: {error.strerror}") from error
         print(f"\nlearning curves: {_OUTPUT.value}")
 
 

@@ -14,7 +14,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; options are written --name=value")
     config = _CONFIG.value
-    if config is None or _WORKDIR.value is None:
+    if config is None or not _WORKDIR.value:
         raise UserError("both --config=configs/TASK.py:MIXER[,PRESET] and --workdir=DIR are needed")
     try:
         config.lock()

@@ -96,13 +96,13 @@ def test_a_run_from_the_command_line_and_its_comparison(tmp_path):
 
 
 def test_comparing_what_cannot_be_compared(tmp_path):
-    with pytest.raises(UserError, match=r"result\.json can't be read, so this run isn't finished"):
+    with pytest.raises(UserError, match=r"result\.json is missing: this run isn't finished"):
         compare.read_run(str(tmp_path))
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "result.json").write_text(json.dumps({"data": {"name": name}}))
+        (tmp_path / name / "result.json").write_text(json.dumps({"data": {"name": name}, "steps": 3, "device": "one"}))
     done = command("experiments.compare", str(tmp_path / "a"), str(tmp_path / "b"))
-    assert done.returncode == 2 and "on different data and can't be compared: a, b" in done.stderr
+    assert done.returncode == 2 and "these runs differ in data and can't be compared: " in done.stderr
 
 
 def test_wilson_interval():

@@ -1,6 +1,5 @@
 """Batches as a function of (seed, step): nothing to save, nothing to lose on a resume."""
 
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -43,10 +42,6 @@ def evaluation_batches(split: Split, batch_size: int, process: int = 0, processe
     for start in range(0, examples, batch_size):
         rows = slice(start + process * batch_size // processes, start + (process + 1) * batch_size // processes)
         yield _gather(split, np.arange(rows.start, rows.stop))
-
-
-def evaluation_steps(split: Split, batch_size: int) -> int:
-    return math.ceil(len(split.labels) / batch_size)
 
 
 def _gather(split: Split, indices: np.ndarray) -> Batch:

@@ -51,13 +51,18 @@ class Block(nnx.Module):
         return self.mixer.flops(length) + (self.mlp.flops(length) if self.has_mlp else cost.NONE)
 
 
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}
+
+
 class MLP(nnx.Module):
     """Linear, activation ("relu" or "gelu"), linear."""
 
     def __init__(self, features: int, hidden: int, *, activation: str, dtype: Any, rngs: nnx.Rngs):
         self.up = nnx.Linear(features, hidden, dtype=dtype, kernel_metadata={"axes": ("embed", "hidden")}, rngs=rngs)
         self.down = nnx.Linear(hidden, features, dtype=dtype, kernel_metadata={"axes": ("hidden", "embed")}, rngs=rngs)
-        self.activation = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}[activation]
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
+        self.activation = ACTIVATIONS[activation]
         self.features, self.hidden = features, hidden
 
     def __call__(self, x: jax.Array) -> jax.Array:

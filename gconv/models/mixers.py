@@ -14,6 +14,7 @@ from flax import nnx
 from gconv.models.kernels import FreeKernel, taps_of
 from gconv.ops import cost, global_conv
 from gconv.ops.attention import attention, rotate
+from gconv.ops.convolution import BOUNDARIES
 
 
 class GlobalConv(nnx.Module):
@@ -31,8 +32,18 @@ class GlobalConv(nnx.Module):
         scale: float = 0.02,
         squash: float = 0.0,
         kernel_dropout: float = 0.0,
+        dropout: float = 0.0,
+        dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
+        if boundary not in BOUNDARIES:
+            raise ValueError(f"boundary must be one of {', '.join(BOUNDARIES)}; got {boundary!r}")
+        if not (scale > 0 and squash >= 0 and 0 <= kernel_dropout < 1):
+            raise ValueError(
+                f"scale must be positive, squash at least 0 and kernel_dropout in [0, 1);"
+                f" got {scale}, {squash} and {kernel_dropout}"
+            )
+        del dropout, dtype  # every mixer is offered them; here the block's dropout and the dtype of x will do
         self.features, self.length, self.boundary = features, length, boundary
         self.kernel = FreeKernel(
             features, length, boundary, scale=scale, squash=squash, dropout=kernel_dropout, rngs=rngs
@@ -118,25 +129,24 @@ class Attention(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        if features % heads or (rotary and features // heads % 2):
-            raise ValueError(f"features ({features}) must split into {heads} heads of even size")
-        del length  # attention has no parameter that depends on it
+        if heads < 1 or features % heads or (rotary and features // heads % 2):
+            raise ValueError(f"features ({features}) must split into {heads} heads, of even size if rotary")
+        del length, dropout  # no parameter depends on the length; the block's dropout follows the projection
         self.heads, self.features, self.rotary = heads, features, rotary
         self.qkv = nnx.Linear(
             features, 3 * features, dtype=dtype, kernel_metadata={"axes": ("embed", "heads")}, rngs=rngs
         )
         self.out = nnx.Linear(features, features, dtype=dtype, kernel_metadata={"axes": ("heads", "embed")}, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:
+        del key  # nothing here is random
         batch, length, features = x.shape
         # One projection, its columns ordered (head, q|k|v, size), so that a split over heads keeps heads whole.
         qkv = self.qkv(x).reshape(batch, length, self.heads, 3, features // self.heads)
         q, k, v = (qkv[..., i, :] for i in range(3))
         if self.rotary:
             q, k = rotate(q), rotate(k)
-        y = self.out(attention(q, k, v, mask).reshape(batch, length, features))
-        return self.dropout(y, deterministic=key is None, rngs=key)
+        return self.out(attention(q, k, v, mask).reshape(batch, length, features))
 
     def flops(self, length: int) -> cost.Flops:
         projections = cost.dense(length, self.features, 4 * self.features)

@@ -1,35 +1,70 @@
 """Checkpoints by Orbax: everything a run needs to go on as if it had never stopped.
 
 A checkpoint holds the training state and the best parameters on validation so far. The data position is the step:
-batches are a function of (seed, step).
+batches are a function of (seed, step). A digest of the content stands beside it, because Orbax itself restores flipped
+bits without a word; it doesn't depend on how the arrays are sharded.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from gconv.errors import UserError
+from gconv.progress import say
+from gconv.training import sharding
+
 
 class Checkpoints:
     """The last two checkpoints of a run, written in the background."""
 
     def __init__(self, folder: Path):
+        self._folder = folder.absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=2)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        try:
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder} can't be used for checkpoints: {error}") from error
 
     def save(self, step: int, tree: Any) -> None:
-        self._manager.save(step, args=ocp.args.StandardSave(_by_path(tree)))
+        by_path = _by_path(tree)
+        content = ocp.args.Composite(
+            tree=ocp.args.StandardSave(by_path), digest=ocp.args.JsonSave({"sha256": digest(by_path)})
+        )
+        self._manager.save(step, args=content)
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
-        """The newest checkpoint as (step, tree), with the structure and shardings of `like`; None if there is none."""
-        step = self._manager.latest_step()
-        if step is None:
-            return None
+        """The newest whole checkpoint as (step, tree), with the structure and shardings of `like`.
+
+        None if there are no checkpoints. Damaged ones are set aside in `damaged/`, with a warning that names them;
+        UserError if there are no others: a run never silently starts anew.
+        """
         abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
         by_path = _by_path(abstract)
-        restored = self._manager.restore(step, args=ocp.args.StandardRestore(by_path))
-        return step, jax.tree.unflatten(jax.tree.structure(like), [restored[path] for path in by_path])
+        wanted = ocp.args.Composite(tree=ocp.args.StandardRestore(by_path), digest=ocp.args.JsonRestore())
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                restored = self._manager.restore(step, args=wanted)
+                if digest(restored.tree) != restored.digest["sha256"]:
+                    raise ValueError("its content differs from its digest")
+            except Exception as error:  # whatever a reader of damaged files raises
+                say(f"WARNING: checkpoint {self._folder / str(step)} is damaged: {' '.join(str(error).split())[:200]}")
+                self._set_aside(step)
+                continue
+            return step, jax.tree.unflatten(jax.tree.structure(like), [restored.tree[path] for path in by_path])
+        if steps:
+            raise UserError(f"{self._folder}: every checkpoint is damaged; remove the run's folder to start it anew")
+        return None
+
+    def _set_aside(self, step: int) -> None:
+        damaged = self._folder.parent / "damaged"
+        damaged.mkdir(exist_ok=True)
+        number = sum(1 for _ in damaged.iterdir())
+        (self._folder / str(step)).rename(damaged / f"{number}-step-{step}")
+        self._manager.reload()
 
     def wait(self) -> None:
         """Returns once everything saved is on disk."""
@@ -40,6 +75,14 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self._manager.close()
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of the bytes of every array of a tree, in order; the same however they are sharded."""
+    sha256 = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        sha256.update(sharding.to_host(leaf).tobytes())
+    return sha256.hexdigest()
 
 
 def _by_path(tree: Any) -> dict[str, Any]:

@@ -18,8 +18,8 @@ def make_eval_step(graphdef: nnx.GraphDef) -> Callable[[Any, pipeline.Batch], Su
 
 
 def evaluate(eval_step: Callable, params: Any, split: Split, batch_size: int, mesh: Mesh) -> dict[str, float]:
-    """Mean loss (nats), accuracy, and the number of examples, of `params` over the whole split."""
+    """Mean loss (nats), accuracy, and the numbers of correct and of all examples, of `params` over the whole split."""
     batches = pipeline.evaluation_batches(split, batch_size, jax.process_index(), jax.process_count())
     totals = [eval_step(params, sharding.put_batch(mesh, batch)) for batch in batches]
     loss, correct, examples = (sum(float(total[i]) for total in totals) for i in range(3))
-    return {"loss": loss / examples, "accuracy": correct / examples, "examples": int(examples)}
+    return {"loss": loss / examples, "accuracy": correct / examples, "correct": int(correct), "examples": int(examples)}

@@ -1,6 +1,6 @@
 """The whole run, in a straight line: data, model, state, steps, result."""
 
-import hashlib
+import functools
 import math
 import time
 from typing import Any
@@ -8,13 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import optax
 from flax import nnx
 
 from gconv.data import pipeline, tasks
 from gconv.errors import UserError
 from gconv.progress import say
 from gconv.training import sharding
-from gconv.training.checkpoint import Checkpoints
+from gconv.training.checkpoint import Checkpoints, digest
 from gconv.training.evaluate import evaluate, make_eval_step
 from gconv.training.metrics import RunDirectory, device_name
 from gconv.training.optim import make_optimizer, schedule
@@ -45,14 +46,14 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     init_key, dropout_key = jax.random.split(jax.random.key(config.seed))  # the same on every process
     optimizer = make_optimizer(config.optim, config.steps)
     graphdef, state = initialize(config.model, data.spec, optimizer, mesh, init_key)
-    best: dict[str, Any] = {"accuracy": jnp.float32(-1), "params": jax.tree.map(jnp.copy, state.params)}
+    best: dict[str, Any] = {"correct": jnp.int32(-1), "params": jax.tree.map(jnp.copy, state.params)}
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
     start, restored = checkpoints.restore({"state": state, "best": best}) or (0, None)
     if restored is not None:
         state, best = restored["state"], restored["best"]
         say(f"going on from step {start:,}")
-    run.start(start)
+    run.start(start, data.record)
     say(f"{config.data.name} with {config.mixer}: {parameters:,} parameters on {device_name()}; compiling the step")
 
     train_step = make_train_step(graphdef, optimizer, config.optim.accumulate, state, mesh)
@@ -87,10 +88,12 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
         began = time.perf_counter()
         if check:
             scores = evaluate(eval_step, state.params, data.splits["validation"], config.batch_size, mesh)
+            _require_finite(step, "validation loss", scores["loss"])
             run.record(step, "validation", scores)
-            if scores["accuracy"] > best["accuracy"]:
-                best = {"accuracy": jnp.float32(scores["accuracy"]), "params": jax.tree.map(jnp.copy, state.params)}
+            if scores["correct"] > best["correct"]:
+                best = {"correct": jnp.int32(scores["correct"]), "params": jax.tree.map(jnp.copy, state.params)}
         if save:
+            _require_finite(step, "norm of the parameters", float(optax.tree.norm(state.params)))
             checkpoints.save(step, {"state": state, "best": best})
         paused += time.perf_counter() - began
     checkpoints.wait()
@@ -105,14 +108,14 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
         "seed": config.seed,
         "steps": config.steps,
         "test_accuracy": test["accuracy"],
-        "val_accuracy": float(best["accuracy"]),
+        "val_accuracy": int(best["correct"]) / data.record["examples"]["validation"],
         "chance": data.chance,
         "parameters": parameters,
         "flops_per_token": flops.fft / config.data.length,
         "flops_per_token_direct": flops.direct / config.data.length,
         "examples_per_second": run.examples_per_second(),
         "peak_memory_bytes": _peak_memory(compiled),
-        "params_sha256": _digest(state.params),
+        "params_sha256": digest(state.params),
         "data": data.record,
         "device": device_name(),
     }
@@ -129,9 +132,13 @@ def _peak_memory(compiled: Any) -> int:
 def _finite(metrics: dict[str, jax.Array], step: int) -> dict[str, float]:
     values = {name: float(metrics[name]) for name in ("loss", "accuracy", "grad_norm")}
     for name in ("loss", "grad_norm"):
-        if not math.isfinite(values[name]):
-            raise UserError(f"step {step}: {name} is {values[name]}; the last checkpoint is kept")
+        _require_finite(step, name, values[name])
     return values
+
+
+def _require_finite(step: int, name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise UserError(f"step {step}: {name} is {value}; the last checkpoint is kept")
 
 
 def _say_result(result: dict[str, Any]) -> None:
@@ -142,17 +149,33 @@ def _say_result(result: dict[str, Any]) -> None:
         say(f"WARNING: the test accuracy is WITHIN NOISE OF CHANCE ({chance:.4f} ± {noise:.4f}): nothing was learnt")
 
 
-def _digest(params: Any) -> str:
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
-        digest.update(sharding.to_host(leaf).tobytes())
-    return digest.hexdigest()
+_AT_LEAST_1 = (
+    *("steps", "batch_size", "eval_every", "checkpoint_every", "log_every", "data.length"),
+    *("model.layers", "model.features", "optim.accumulate"),
+)
+_AT_LEAST_0 = (
+    *("seed", "data.limit", "model.mlp_ratio"),
+    *("optim.kernel_lr", "optim.warmup_steps", "optim.weight_decay", "optim.clip"),
+)
 
 
 def _check(config: ml_collections.ConfigDict) -> None:
-    for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "log_every"):
-        if config[name] < 1:
-            raise UserError(f"config.{name} must be at least 1; got {config[name]}")
+    """UserError for numbers out of range; what isn't a number is checked where it is used."""
+
+    def value(path: str) -> Any:
+        return functools.reduce(lambda part, name: part[name], path.split("."), config)
+
+    for least, paths in ((1, _AT_LEAST_1), (0, _AT_LEAST_0)):
+        for path in paths:
+            if not value(path) >= least:
+                raise UserError(f"config.{path} must be at least {least}; got {value(path)}")
+    if config.seed >= 2**32:
+        raise UserError(f"config.seed must be below 2**32; got {config.seed}")
+    if not config.optim.lr > 0:
+        raise UserError(f"config.optim.lr must be positive; got {config.optim.lr}")
+    for path in ("model.dropout", "optim.b1", "optim.b2"):
+        if not 0 <= value(path) < 1:
+            raise UserError(f"config.{path} must be in [0, 1); got {value(path)}")
     if config.checkpoint_every % config.log_every and config.checkpoint_every < config.steps:
         raise UserError(
             f"config.checkpoint_every ({config.checkpoint_every}) must be a multiple of config.log_every"
@@ -160,10 +183,8 @@ def _check(config: ml_collections.ConfigDict) -> None:
         )
     if config.data.name not in tasks.TASKS:
         raise UserError(f"config.data.name must be one of {', '.join(tasks.TASKS)}; got {config.data.name!r}")
-    if config.seed < 0:
-        raise UserError(f"config.seed must not be negative; got {config.seed}")
-    if config.optim.lr <= 0:
-        raise UserError(f"config.optim.lr must be positive; got {config.optim.lr}")
+    if not config.data_dir:
+        raise UserError("config.data_dir must name a folder; it is empty")
 
 
 def _check_batch(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:

@@ -48,27 +48,32 @@ class RunDirectory:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise UserError(f"workdir {workdir} is in use by another run") from error
-            self._claim(config)
+            self._config = config
+            self._compare("config.json", config)
             self._open = stack.pop_all()
 
-    def _claim(self, config: dict[str, Any]) -> None:
-        path = self.path / "config.json"
-        config = json.loads(json.dumps(config))
+    def _compare(self, name: str, content: Any) -> None:
+        """UserError if the folder holds a run with other content under that name."""
+        path = self.path / name
         if path.exists():
-            changed = [line for line in differences(json.loads(path.read_text()), config)]
+            changed = differences(read_json(path), json.loads(json.dumps(content)), path.stem)
             if changed:
-                raise UserError(f"workdir {self.path} holds a run with another config: {'; '.join(changed)}")
-        else:
-            write_json(path, config)
+                raise UserError(f"workdir {self.path} holds a run with another {path.stem}: {'; '.join(changed)}")
 
     @property
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run."""
         path = self.path / "result.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
-    def start(self, step: int) -> None:
-        """Opens the records at a step: what a run that was cut off wrote beyond it is dropped."""
+    def start(self, step: int, data: dict[str, Any]) -> None:
+        """Writes what the run is, and opens the records at a step: what was written beyond it is dropped.
+
+        UserError if the run began on other data.
+        """
+        self._compare("data.json", data)
+        write_json(self.path / "config.json", self._config)
+        write_json(self.path / "data.json", data)
         write_json(
             self.path / "run.json",
             {
@@ -132,7 +137,7 @@ class RunDirectory:
         self._open.close()
 
 
-def differences(old: Any, new: Any, path: str = "config") -> list[str]:
+def differences(old: Any, new: Any, path: str) -> list[str]:
     """The leaves where two configs differ, as `config.steps: 10 there, 20 here`."""
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
@@ -148,7 +153,22 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    records = []
+    for number, line in enumerate(lines, 1):
+        if line.endswith("\n"):
+            try:
+                records.append(json.loads(line))
+            except ValueError as error:
+                raise UserError(f"{path}, line {number} is no record: {error}") from error
+    return records
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; UserError if it can't be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read: {error}") from error
 
 
 def write_json(path: Path, content: Any) -> None:

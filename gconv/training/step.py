@@ -42,6 +42,8 @@ def build_model(config: ml_collections.ConfigDict, spec: Spec, key: jax.Array) -
         mixer = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"config.model.mixer={config.mixer!r} can't be imported: {error}") from error
+    if options["dtype"] not in ("float32", "bfloat16"):
+        raise UserError(f"config.model.dtype must be float32 or bfloat16; got {options['dtype']!r}")
     options["dtype"] = jnp.dtype(options["dtype"])
     try:
         return Classifier(mixer, **options, **spec._asdict(), rngs=nnx.Rngs(key))

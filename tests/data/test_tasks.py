@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from gconv.data.builders.cifar10 import Cifar10, grey
 from gconv.data.builders.imdb import Imdb
 from gconv.errors import UserError
 
-ARCHIVES = os.environ.get("GCONV_ARCHIVES")  # a folder with the real archives of CIFAR-10 and IMDb
+# A folder with the real archives of CIFAR-10 and IMDb.
+ARCHIVES = os.environ.get("GCONV_ARCHIVES", str(Path(__file__).parents[2] / "data"))
+REAL = all((Path(ARCHIVES) / name).exists() for name in ("cifar-10-binary.tar.gz", "aclImdb_v1.tar.gz"))
 
 
 def load(name, data_dir, variant="", length=32, limit=0, stand_in=False):
@@ -106,8 +109,6 @@ def test_a_sequence_longer_than_the_model_is_named(prepared):
 
 
 def damaged(prepared, tmp_path, name):
-    import shutil
-
     root = tmp_path / "data"
     shutil.copytree(prepared, root)
     return root, next((root / "listops/smoke/1.0.0").glob(name))
@@ -170,6 +171,18 @@ def test_a_stand_in_is_named_as_such(tmp_path, name, spec):
     assert data.spec == spec and not list(tmp_path.iterdir())
     assert data.record == load(name, tmp_path, length=spec[0], limit=100, stand_in=True).record
     assert set(data.splits["train"].labels) == set(range(spec[1]))
+
+
+def test_what_is_learnt_on_the_text_stand_in_holds_on_its_test_split(tmp_path):
+    data = load("text", tmp_path, length=512, limit=300, stand_in=True)
+    counts, scores = {}, []
+    for row, length, label in zip(*data.splits["train"], strict=True):
+        for word in row[:length].tobytes().split():
+            counts.setdefault(word, [0, 0])[label] += 1
+    for row, length, label in zip(*data.splits["test"], strict=True):
+        votes = sum(np.sign(np.subtract(*counts.get(w, [0, 0])[::-1])) for w in row[:length].tobytes().split())
+        scores.append((votes > 0) == label)
+    assert np.mean(scores) > 0.8
 
 
 def test_a_prepared_set_is_preferred_to_its_stand_in(small, tmp_path):
@@ -306,6 +319,13 @@ def test_a_download_is_checked_and_used(small, tmp_path, monkeypatch, server):
     with pytest.raises(UserError, match=r"imdb: downloading http.* failed: .*checksum"):
         load("text", tmp_path / "bad")
     assert not (tmp_path / "bad/imdb").exists()
+    monkeypatch.setattr(Imdb, "url_infos", {url: good})
+    cached = next(path for path in (tmp_path / "good/downloads").iterdir() if path.name.endswith("gz"))
+    write_archive(cached, reviews(20) | {"aclImdb/test/pos/0_7.txt": b"changed"})
+    shutil.rmtree(tmp_path / "good/imdb")
+    with pytest.raises(UserError, match="had the wrong checksum and was removed; run the command again"):
+        load("text", tmp_path / "good")
+    assert digest in load("text", tmp_path / "good").record["source"]
 
 
 def test_no_network_is_one_line(tmp_path, monkeypatch):
@@ -320,11 +340,15 @@ def test_the_data_folder_must_be_there_and_writable(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"data_dir .*/file can't be written: "):
         load("listops", tmp_path / "file", "smoke")
+    with pytest.raises(UserError, match=r"data_dir: .* can't be looked at: File name too long"):
+        load("listops", tmp_path / ("x" * 300), "smoke")
+    with pytest.raises(UserError, match="--source: listops is generated and reads no archive"):
+        tasks.prepare("listops", "smoke", str(tmp_path), str(tmp_path))
     with pytest.raises(UserError, match=r"--source: .*/absent is no folder"):
         tasks.prepare("text", "", str(tmp_path), str(tmp_path / "absent"))
 
 
-@pytest.mark.skipif(not ARCHIVES, reason="GCONV_ARCHIVES names no folder with the real archives")
+@pytest.mark.skipif(not REAL, reason="neither GCONV_ARCHIVES nor data/ holds the real archives")
 def test_the_real_archives(tmp_path):
     for task in ("text", "image"):
         tasks.prepare(task, "", str(tmp_path), ARCHIVES)

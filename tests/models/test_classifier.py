@@ -7,7 +7,7 @@ from flax import nnx
 
 from gconv.models.block import Block
 from gconv.models.classifier import Classifier, mean_of_real_tokens, sinusoids
-from gconv.models.mixers import Attention, PointwiseGlobalConv
+from gconv.models.mixers import Attention, GlobalConv, PointwiseGlobalConv
 
 GCONV = (PointwiseGlobalConv, {"boundary": "bidirectional", "scale": 0.1, "squash": 0.0, "kernel_dropout": 0.1})
 ATTENTION = (Attention, {"heads": 2, "rotary": True})
@@ -62,6 +62,20 @@ def test_dropout_needs_a_key_and_follows_it():
     assert not np.allclose(a, c) and not np.allclose(a, model(inputs, lengths))
 
 
+@pytest.mark.parametrize("mixer", [GCONV, ATTENTION])
+def test_a_branch_is_dropped_once(mixer):
+    """The share of zeros that a post-norm-free branch adds to the residual stream is the rate, not more."""
+    model = classifier(*mixer, dropout=0.5, layers=1, mlp_ratio=0.0)
+    x = jax.random.normal(jax.random.key(0), (8, 16, 8))
+    added = model.blocks[0](x, None, key=jax.random.key(1)) - x
+    assert np.mean(added == 0) == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_projects_own_layer_is_a_mixer_like_the_others():
+    model = classifier(GlobalConv, {"boundary": "circular"})
+    assert model(*batch()).shape == (4, 3)
+
+
 def test_inputs_longer_than_the_model_are_refused():
     with pytest.raises(ValueError, match="inputs have length 17; the model's is 16"):
         classifier(*GCONV)(jnp.zeros((1, 17), jnp.uint8), jnp.array([17]))
@@ -91,8 +105,11 @@ def test_bfloat16_activations_keep_float32_parameters_and_scores():
 
 def test_the_original_block_equals_pytorchs_encoder_layer():
     torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
     features, heads, hidden = 12, 3, 20
-    theirs = torch.nn.TransformerEncoderLayer(features, heads, hidden, dropout=0.0, batch_first=True)
+    theirs = torch.nn.TransformerEncoderLayer(
+        features, heads, hidden, dropout=0.0, batch_first=True, layer_norm_eps=1e-6
+    )
     mixer = Attention(features, 7, heads=heads, rotary=False, dropout=0.0, dtype=jnp.float32, rngs=nnx.Rngs(0))
     ours = Block(
         mixer,

@@ -2,14 +2,20 @@
 
 import importlib
 import json
+import shutil
+import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
 import pytest
 
 from gconv.data import tasks
+from gconv.data.generators import stand_in
 from gconv.errors import UserError
 from gconv.training import loop
+from gconv.training.checkpoint import digest
 from gconv.training.metrics import differences, read_jsonl
 
 FIELDS = {
@@ -68,37 +74,42 @@ def test_test_accuracy_is_that_of_the_best_checkpoint_on_validation(data_dir, tm
     seen = {}
 
     def evaluate(eval_step, params, split, batch_size, mesh):
-        digest = loop._digest(params)
-        step = 5 * (len(seen) + 1)
-        seen[step] = digest
-        return {"loss": 1.0, "accuracy": given.get(step, 0.5), "examples": len(split.labels)}
+        step, examples = 5 * (len(seen) + 1), len(split.labels)
+        seen[step] = digest(params)
+        accuracy = given.get(step, 0.5)
+        return {"loss": 1.0, "accuracy": accuracy, "correct": round(accuracy * examples), "examples": examples}
 
     monkeypatch.setattr(loop, "evaluate", evaluate)
     result = loop.train_and_evaluate(config(data_dir), str(tmp_path))
     assert list(seen) == [5, 10, 15, 20, 25]
     assert seen[25] == seen[10] != seen[15]
     assert result["params_sha256"] == seen[20]
-    assert result["val_accuracy"] == pytest.approx(0.9) and result["test_accuracy"] == 0.5
+    assert result["val_accuracy"] == round(0.9 * 64) / 64 and result["test_accuracy"] == 0.5
 
 
 class Killed(Exception):
     pass
 
 
+def interrupted(made, workdir, monkeypatch, step):
+    """Runs until the metrics of a step are looked at."""
+    with monkeypatch.context() as patch:
+        real = loop._finite
+
+        def finite(metrics, at):
+            if at == step:
+                raise Killed
+            return real(metrics, at)
+
+        patch.setattr(loop, "_finite", finite)
+        with pytest.raises(Killed):
+            loop.train_and_evaluate(made, str(workdir))
+
+
 @pytest.mark.parametrize("step", [3, 10, 13, 18])
 def test_an_interrupted_run_ends_with_the_same_bytes(finished, data_dir, tmp_path, monkeypatch, step):
     whole, result = finished
-    real = loop._finite
-
-    def finite(metrics, at):
-        if at == step:
-            raise Killed
-        return real(metrics, at)
-
-    monkeypatch.setattr(loop, "_finite", finite)
-    with pytest.raises(Killed):
-        loop.train_and_evaluate(config(data_dir), str(tmp_path))
-    monkeypatch.setattr(loop, "_finite", real)
+    interrupted(config(data_dir), tmp_path, monkeypatch, step)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 19, "split": "tr')  # a record cut off in the middle
     again = loop.train_and_evaluate(config(data_dir), str(tmp_path))
@@ -140,7 +151,7 @@ def test_another_config_in_the_same_folder_is_refused(finished, data_dir):
     changed.optim.lr = 0.5
     with pytest.raises(UserError, match=r"another config: config.optim.lr: 0.01 there, 0.5 here"):
         loop.train_and_evaluate(changed, str(workdir))
-    assert differences({"mesh": {"data": 1}, "a": 1}, {"mesh": {"data": 8}, "a": 1}) == []
+    assert differences({"mesh": {"data": 1}, "a": 1}, {"mesh": {"data": 8}, "a": 1}, "config") == []
 
 
 def test_a_folder_in_use_is_refused(data_dir, tmp_path):
@@ -161,12 +172,103 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data_d
     assert not (tmp_path / "result.json").exists()
 
 
-def test_a_learning_rate_that_explodes_is_stopped(data_dir, tmp_path):
-    made = config(data_dir)
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_learning_rate_that_explodes_is_stopped_before_it_is_saved(data_dir, tmp_path, every):
+    made = config(data_dir, log_every=1, checkpoint_every=every, eval_every=every)
     made.optim.lr = made.optim.kernel_lr = 1e38
-    with pytest.raises(UserError, match=r"step \d+: (loss|grad_norm) is (nan|inf)"):
+    with pytest.raises(UserError, match=r"step \d+: (loss|grad_norm|validation loss|norm of the par\w+) is (nan|inf)"):
         loop.train_and_evaluate(made, str(tmp_path))
-    assert not list((tmp_path / "checkpoints").glob("*"))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == (["1"] if every == 1 else [])
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def flip(path):
+    """Flips a bit in the middle of the largest file below a folder."""
+    largest = max((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+def truncate(path):
+    largest = max((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
+def empty(path):
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+def stray(path):
+    (path.parent / "999").mkdir()
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, empty, stray])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    data_dir, tmp_path, monkeypatch, capsys, finished, damage
+):
+    made = config(data_dir, checkpoint_every=5)
+    interrupted(made, tmp_path, monkeypatch, 13)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["10", "5"]
+    damage(tmp_path / "checkpoints/10")
+    again = loop.train_and_evaluate(made, str(tmp_path))
+    said = capsys.readouterr().err
+    assert f"checkpoints/{'999' if damage is stray else '10'} is damaged" in said
+    assert f"going on from step {'10' if damage is stray else '5'}" in said
+    assert again["params_sha256"] == finished[1]["params_sha256"]
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_anew(data_dir, tmp_path, monkeypatch):
+    made = config(data_dir, checkpoint_every=5)
+    interrupted(made, tmp_path, monkeypatch, 13)
+    for step in ("5", "10"):
+        truncate(tmp_path / "checkpoints" / step)
+    with pytest.raises(UserError, match="every checkpoint is damaged"):
+        loop.train_and_evaluate(made, str(tmp_path))
+
+
+def test_a_run_does_not_go_on_with_other_data(data_dir, tmp_path, monkeypatch):
+    made = config(data_dir, "text")
+    interrupted(made, tmp_path, monkeypatch, 13)
+    other = tasks.TASKS["text"]._replace(stand_in=lambda examples, seed: stand_in.text(examples, seed + 1))
+    monkeypatch.setitem(tasks.TASKS, "text", other)
+    with pytest.raises(UserError, match=r"holds a run with another data: data.sha256: \w+ there, \w+ here"):
+        loop.train_and_evaluate(made, str(tmp_path))
+
+
+def test_a_config_that_was_refused_does_not_claim_the_folder(data_dir, tmp_path):
+    wrong = config(data_dir, batch_size=8, steps=5)
+    wrong.data.length = 4
+    with pytest.raises(UserError, match=r"data\.length is 4"):
+        loop.train_and_evaluate(wrong, str(tmp_path))
+    loop.train_and_evaluate(config(data_dir, steps=5), str(tmp_path))
+
+
+def test_killed_at_random_a_run_ends_with_the_same_bytes(finished, data_dir, tmp_path):
+    whole, result = finished
+    made = config(data_dir)
+    (tmp_path / "config.json").write_text(json.dumps(made.to_dict()))
+    program = (
+        "import json, sys, ml_collections; from gconv.training.loop import train_and_evaluate;"
+        "train_and_evaluate(ml_collections.ConfigDict(json.load(open(sys.argv[1] + '/config.json'))), sys.argv[1])"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    rng, kills = np.random.default_rng(0), 0
+    while True:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        if kills < 3:  # somewhere after the first record of this attempt, inside saves too
+            lines = len(read_jsonl(tmp_path / "metrics.jsonl"))
+            while len(read_jsonl(tmp_path / "metrics.jsonl")) <= lines and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 0.1))
+            process.kill()
+            kills += 1
+        if process.wait() == 0:
+            break
+    assert json.loads((tmp_path / "result.json").read_text())["params_sha256"] == result["params_sha256"]
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
 def test_an_accuracy_within_noise_of_chance_is_said_loudly(capsys):
@@ -193,8 +295,21 @@ def test_memory_and_flops_are_counted(finished):
         ("steps", 0, "config.steps must be at least 1; got 0"),
         ("eval_every", 0, "config.eval_every must be at least 1; got 0"),
         ("checkpoint_every", 7, r"config.checkpoint_every \(7\) must be a multiple of config.log_every"),
-        ("seed", -1, "config.seed must not be negative; got -1"),
+        ("seed", -1, "config.seed must be at least 0; got -1"),
         ("optim.lr", 0.0, "config.optim.lr must be positive"),
+        ("optim.accumulate", 0, "config.optim.accumulate must be at least 1; got 0"),
+        ("model.layers", -1, "config.model.layers must be at least 1; got -1"),
+        ("model.features", 0, "config.model.features must be at least 1; got 0"),
+        ("model.dropout", 1.5, r"config.model.dropout must be in \[0, 1\); got 1.5"),
+        ("model.mlp_ratio", -1.0, "config.model.mlp_ratio must be at least 0; got -1.0"),
+        ("model.mixer_options.boundary", "circ", "config.model: boundary must be one of circular, causal, bidir"),
+        ("model.mixer_options.kernel_dropout", 2.0, r"config.model: .* kernel_dropout in \[0, 1\)"),
+        ("model.dtype", "float99", "config.model.dtype must be float32 or bfloat16; got 'float99'"),
+        ("optim.warmup_steps", -3, "config.optim.warmup_steps must be at least 0; got -3"),
+        ("optim.clip", float("nan"), "config.optim.clip must be at least 0; got nan"),
+        ("data.limit", -5, "config.data.limit must be at least 0; got -5"),
+        ("data_dir", "", "config.data_dir must name a folder; it is empty"),
+        ("seed", 2**32, r"config.seed must be below 2\*\*32; got 4294967296"),
         ("optim.accumulate", 3, r"config.batch_size \(8\) must divide by the data axis of the mesh \(1\) times"),
         ("data.name", "speech", "config.data.name must be one of listops, text, image; got 'speech'"),
         ("data.variant", "tiny", "listops has no variant 'tiny'; it has lra, short, smoke"),

@@ -40,6 +40,9 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
                 raise UserError(f"{self.name}: {path} not found; --source must hold the archive from {self.URL}")
         self.archive_sha256 = _sha256(path)
         if self.archive_sha256 != self.url_infos[self.URL].checksum:
+            if self.source is None:  # an earlier download that has changed since
+                path.unlink()
+                raise UserError(f"{self.name}: {path} had the wrong checksum and was removed; run the command again")
             say(f"{self.name}: {path} is not the official archive (sha256 differs); checking its content instead")
         return path
 

@@ -8,9 +8,9 @@ import numpy as np
 
 def text(examples: int, seed: int) -> list[tuple[bytes, int]]:
     """Bytes of lower-case words in two classes, which favour different words."""
+    letters, spelling = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", np.uint8), np.random.default_rng(0)
+    words = [spelling.choice(letters, spelling.integers(2, 8)).tobytes() for _ in range(40)]  # for every seed
     rng = np.random.default_rng([seed, 1])
-    letters = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", np.uint8)
-    words = [rng.choice(letters, rng.integers(2, 8)).tobytes() for _ in range(40)]
     made = []
     for label in rng.integers(0, 2, examples):
         favoured = np.where(np.arange(40) % 2 == label, 4.0, 1.0)
