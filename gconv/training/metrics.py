@@ -77,7 +77,7 @@ class RunDirectory:
         write_json(
             self.path / "run.json",
             {
-                "command": shlex.join(sys.orig_argv),
+                "command": shlex.join(["python", *sys.orig_argv[1:]]),
                 "gconv": gconv.__version__,
                 "python": sys.version.split()[0],
                 "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
