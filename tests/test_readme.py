@@ -21,6 +21,9 @@ def test_its_quickstart_table_is_made_from_the_records():
     records = ROOT / "experiments/records/quickstart"
     results = [json.loads((records / mixer / "result.json").read_text()) for mixer in ("gconv", "attention")]
     assert compare.table(results) in README
+    for result in results:  # what it says of both: far more than guessing
+        low, _ = compare.wilson_interval(result["test_accuracy"], result["data"]["examples"]["test"])
+        assert low > result["chance"] + 0.1
 
 
 def test_the_files_and_commands_it_names_exist():

@@ -320,7 +320,7 @@ def test_a_download_is_checked_and_used(small, tmp_path, monkeypatch, server):
         load("text", tmp_path / "bad")
     assert not (tmp_path / "bad/imdb").exists()
     monkeypatch.setattr(Imdb, "url_infos", {url: good})
-    cached = next(path for path in (tmp_path / "good/downloads").iterdir() if path.name.endswith("gz"))
+    cached = next((tmp_path / "good/downloads").rglob("*.tar.gz"))
     write_archive(cached, reviews(20) | {"aclImdb/test/pos/0_7.txt": b"changed"})
     shutil.rmtree(tmp_path / "good/imdb")
     with pytest.raises(UserError, match="had the wrong checksum and was removed; run the command again"):
