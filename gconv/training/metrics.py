@@ -28,7 +28,7 @@ from gconv.errors import UserError
 from gconv.progress import say
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-_MAY_CHANGE = ("mesh", "data_dir")  # where a run happens, not what it computes
+_MAY_CHANGE = {"config": ("mesh", "data_dir"), "data": ("source",)}  # where a run happens, not what it computes
 
 
 class RunDirectory:
@@ -142,7 +142,7 @@ def differences(old: Any, new: Any, path: str) -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
         for key in sorted({*old, *new}):
-            if path != "config" or key not in _MAY_CHANGE:
+            if key not in _MAY_CHANGE.get(path, ()):
                 lines += differences(old.get(key, "nothing"), new.get(key, "nothing"), f"{path}.{key}")
         return lines
     return [] if old == new else [f"{path}: {old} there, {new} here"]

@@ -152,6 +152,9 @@ def test_another_config_in_the_same_folder_is_refused(finished, data_dir):
     with pytest.raises(UserError, match=r"another config: config.optim.lr: 0.01 there, 0.5 here"):
         loop.train_and_evaluate(changed, str(workdir))
     assert differences({"mesh": {"data": 1}, "a": 1}, {"mesh": {"data": 8}, "a": 1}, "config") == []
+    assert differences({"source": "a", "sha256": 1}, {"source": "b", "sha256": 2}, "data") == [
+        "data.sha256: 1 there, 2 here"
+    ]
 
 
 def test_a_folder_in_use_is_refused(data_dir, tmp_path):
