@@ -177,7 +177,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data_d
 
 @pytest.mark.parametrize("every", [1, 10])
 def test_a_learning_rate_that_explodes_is_stopped_before_it_is_saved(data_dir, tmp_path, every):
-    made = config(data_dir, log_every=1, checkpoint_every=every, eval_every=every)
+    made = config(data_dir, log_every=1, checkpoint_every=every, eval_every=20)
     made.optim.lr = made.optim.kernel_lr = 1e38
     with pytest.raises(UserError, match=r"step \d+: (loss|grad_norm|validation loss|norm of the par\w+) is (nan|inf)"):
         loop.train_and_evaluate(made, str(tmp_path))
