@@ -31,3 +31,15 @@ def test_the_files_and_commands_it_names_exist():
         assert (ROOT / path).exists(), path
     for module in re.findall(r"python -m ([\w.]+)", README):
         assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+
+
+def test_the_table_of_first_steps_is_that_of_its_records():
+    folder = ROOT / "experiments/records/first_steps"
+    text = (folder / "README.md").read_text()
+    for name, digits in (("listops", 2), ("image", 2), ("text", 3)):
+        records = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        first, *_, last = (record for record in records if record["split"] == "train")
+        losses = f"| {first['loss']:.{digits}f} → {last['loss']:.{digits}f} |"
+        accuracies = f"| {100 * first['accuracy']:.1f} → {100 * last['accuracy']:.1f}%"
+        row = next(line for line in text.splitlines() if f"`{name}.jsonl`" in line)
+        assert losses in row and accuracies in row and f"| {last['step']}" in row
