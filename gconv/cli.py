@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -19,7 +20,6 @@ def _parse(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv, known_only=False)
     except Exception as error:  # of absl, of ml_collections, or of a config file itself
         _fail(error)
-        raise AssertionError from error
 
 
 def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
@@ -37,14 +37,14 @@ def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]
     return reported
 
 
-def _fail(error: Exception) -> None:
+def _fail(error: Exception) -> NoReturn:
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
     sys.exit(2)
 
 
 def restart_with_huge_pages() -> None:
-    """Starts this process again, once, with huge pages for malloc: on a CPU a training step gains a third and more.
+    """Starts this process again, once, with huge pages for malloc, which large arrays on a CPU gain from.
 
     glibc (2.35 and newer) reads the setting only when a process starts. A GLIBC_TUNABLES of the user's own is kept.
     """
