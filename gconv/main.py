@@ -26,5 +26,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.restart_with_huge_pages()
+    cli.restart_with_fast_malloc()
     cli.run(main)

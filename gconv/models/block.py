@@ -5,6 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from gconv.models.linear import LayerNorm, Linear
 from gconv.ops import cost
 
 
@@ -12,6 +13,7 @@ class Block(nnx.Module):
     """A mixer, then (for mlp_features > 0) a two-layer perceptron at each position, each in a residual branch.
 
     With norm_first: x + f(norm(x)); otherwise norm(x + f(x)), as in Vaswani et al. 2017. Dropout follows each branch.
+    The whole block has the layout of its mixer.
     """
 
     def __init__(
@@ -27,16 +29,17 @@ class Block(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.mixer = mixer
-        self.mixer_norm = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+        self.layout = mixer.layout
+        self.mixer_norm = LayerNorm(features, layout=self.layout, dtype=dtype)
         self.has_mlp = mlp_features > 0
         if self.has_mlp:
-            self.mlp = MLP(features, mlp_features, activation=activation, dtype=dtype, rngs=rngs)
-            self.mlp_norm = nnx.LayerNorm(features, dtype=dtype, rngs=rngs)
+            self.mlp = MLP(features, mlp_features, activation=activation, layout=self.layout, dtype=dtype, rngs=rngs)
+            self.mlp_norm = LayerNorm(features, layout=self.layout, dtype=dtype)
         self.dropout = nnx.Dropout(dropout)
         self.norm_first = norm_first
 
     def __call__(self, x: jax.Array, mask: jax.Array | None, *, key: jax.Array | None = None) -> jax.Array:
-        """x (batch, length, features), mask (batch, length) bool → like x."""
+        """x of the mixer's layout, mask (batch, length) bool → like x."""
         mixer_key, key1, key2 = (None, None, None) if key is None else jax.random.split(key, 3)
         x = self._residual(x, self.mixer_norm, lambda h: self.mixer(h, mask, key=mixer_key), key1)
         if self.has_mlp:
@@ -51,15 +54,20 @@ class Block(nnx.Module):
         return self.mixer.flops(length) + (self.mlp.flops(length) if self.has_mlp else cost.NONE)
 
 
-ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}
+def gelu(x: jax.Array) -> jax.Array:
+    """x · Φ(x), exactly (Hendrycks & Gimpel 2016). Its gradient starts from x alone."""
+    return jax.checkpoint(lambda x: jax.nn.gelu(x, approximate=False))(x)
+
+
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu}
 
 
 class MLP(nnx.Module):
     """Linear, activation ("relu" or "gelu"), linear."""
 
-    def __init__(self, features: int, hidden: int, *, activation: str, dtype: Any, rngs: nnx.Rngs):
-        self.up = nnx.Linear(features, hidden, dtype=dtype, kernel_metadata={"axes": ("embed", "hidden")}, rngs=rngs)
-        self.down = nnx.Linear(hidden, features, dtype=dtype, kernel_metadata={"axes": ("hidden", "embed")}, rngs=rngs)
+    def __init__(self, features: int, hidden: int, *, activation: str, layout: str, dtype: Any, rngs: nnx.Rngs):
+        self.up = Linear(features, hidden, layout=layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
+        self.down = Linear(hidden, features, layout=layout, axes=("hidden", "embed"), dtype=dtype, rngs=rngs)
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
         self.activation = ACTIVATIONS[activation]

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from gconv.models.block import Block
+from gconv.models.linear import LayerNorm
 from gconv.ops import cost
 
 
@@ -72,7 +73,7 @@ class Classifier(nnx.Module):
             )
             for _ in range(layers)
         )
-        self.norm = nnx.LayerNorm(features, dtype=dtype, rngs=rngs) if norm_first else None
+        self.norm = LayerNorm(features, layout=self.blocks[-1].layout, dtype=dtype) if norm_first else None
         self.head = nnx.Linear(features, classes, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
@@ -86,11 +87,14 @@ class Classifier(nnx.Module):
         keys = [None] * (len(self.blocks) + 1) if key is None else jax.random.split(key, len(self.blocks) + 1)
         mask = jnp.arange(inputs.shape[1]) < lengths[:, None]
         x = self.dropout(self._embed(inputs), deterministic=key is None, rngs=keys[-1])
+        layout = "blc"
         for block, block_key in zip(self.blocks, keys, strict=False):
+            if block.layout != layout:
+                x, layout = jnp.swapaxes(x, 1, 2), block.layout
             x = block(x, mask, key=block_key)
         if self.norm is not None:
             x = self.norm(x)
-        return self.head(mean_of_real_tokens(x.astype(jnp.float32), mask))
+        return self.head(mean_of_real_tokens(x.astype(jnp.float32), mask, layout))
 
     def _embed(self, inputs: jax.Array) -> jax.Array:
         if not self.vocabulary:
@@ -105,12 +109,13 @@ class Classifier(nnx.Module):
         return sum((block.flops(length) for block in self.blocks), embed) + cost.dense(1, self.features, self.classes)
 
 
-def mean_of_real_tokens(x: jax.Array, mask: jax.Array) -> jax.Array:
+def mean_of_real_tokens(x: jax.Array, mask: jax.Array, layout: str) -> jax.Array:
     """Mean over the positions where mask is True.
 
-    x (batch, length, features), mask (batch, length) → (batch, features).
+    x (batch, length, features), or (batch, features, length) for layout "bcl"; mask (batch, length)
+    → (batch, features).
     """
-    total = jnp.sum(jnp.where(mask[..., None], x, 0), axis=1)
+    total = jnp.einsum("blc,bl->bc" if layout == "blc" else "bcl,bl->bc", x, mask.astype(x.dtype))
     return total / jnp.maximum(jnp.sum(mask, axis=1), 1)[:, None]
 
 

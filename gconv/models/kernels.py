@@ -35,14 +35,14 @@ class FreeKernel(nnx.Module):
         self, features: int, length: int, boundary: str, *, scale: float, squash: float, dropout: float, rngs: nnx.Rngs
     ):
         rates = (features / 2) ** (np.arange(features) / features)
-        envelope = scale * np.exp(-distances(length, boundary)[:, None] / length * rates)
+        envelope = scale * np.exp(-distances(length, boundary) / length * rates[:, None])
         noise = jax.random.normal(rngs.params(), envelope.shape, jnp.float32)
-        self.taps = KernelParam(noise * jnp.asarray(envelope, jnp.float32), axes=("taps", "channels"))
+        self.taps = KernelParam(noise * jnp.asarray(envelope, jnp.float32), axes=("channels", "taps"))
         self.squash = squash
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, *, key: jax.Array | None = None) -> jax.Array:
-        """The kernel, (taps, features) float32."""
+        """The kernel, (features, taps) float32."""
         taps = self.taps[...]
         if self.squash:
             taps = jnp.sign(taps) * jax.nn.relu(jnp.abs(taps) - self.squash)

@@ -6,7 +6,7 @@ Norms, biases, activations, softmax and embeddings are left out, as is usual; th
 import math
 from typing import NamedTuple
 
-from gconv.ops.convolution import transform_length
+from gconv.ops.spectral import Lags, plan
 
 
 class Flops(NamedTuple):
@@ -35,14 +35,16 @@ def attention(length: int, features: int) -> Flops:
 
 
 def global_conv(length: int, channels: int, taps: int, boundary: str) -> Flops:
-    """By FFT: a real transform and its inverse, 2.5 N log₂N each, and N/2 complex products; N the padded length.
+    """By FFT: a transform and its inverse, 5 N log₂N each for N complex points, and a complex product for each point.
 
+    A row costs half of its points where two rows share one transform (see `gconv.ops.spectral`).
     Directly: 2 · length · taps a channel for a circular boundary; otherwise the taps that meet the sequence, which
     are length² of lags in all for 2 · length − 1 bidirectional taps and half of that for causal ones. The kernel's
     own transform is made once for a whole batch and left out.
     """
-    n = transform_length(length, taps, boundary)
-    fft = channels * (5.0 * n * math.log2(max(n, 2)) + 3.0 * n)
+    lags = Lags(-(taps // 2) if boundary == "bidirectional" else 0, circular=boundary == "circular")
+    transform = plan(2, length, taps, lags)
+    fft = channels * transform.points_a_row() * (10.0 * math.log2(max(transform.points, 2)) + 6.0)
     if boundary == "circular":
         products = length * taps
     else:

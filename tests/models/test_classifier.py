@@ -66,7 +66,7 @@ def test_dropout_needs_a_key_and_follows_it():
 def test_a_branch_is_dropped_once(mixer):
     """The share of zeros that a post-norm-free branch adds to the residual stream is the rate, not more."""
     model = classifier(*mixer, dropout=0.5, layers=1, mlp_ratio=0.0)
-    x = jax.random.normal(jax.random.key(0), (8, 16, 8))
+    x = jax.random.normal(jax.random.key(0), (8, 16, 8) if model.blocks[0].layout == "blc" else (8, 8, 16))
     added = model.blocks[0](x, None, key=jax.random.key(1)) - x
     assert np.mean(added == 0) == pytest.approx(0.5, abs=0.06)
 
@@ -83,7 +83,8 @@ def test_inputs_longer_than_the_model_are_refused():
 
 def test_pooling_averages_real_tokens_only():
     x = jnp.arange(12.0).reshape(1, 6, 2)
-    np.testing.assert_allclose(mean_of_real_tokens(x, jnp.arange(6)[None] < 3), [[2, 3]])
+    np.testing.assert_allclose(mean_of_real_tokens(x, jnp.arange(6)[None] < 3, "blc"), [[2, 3]])
+    np.testing.assert_allclose(mean_of_real_tokens(jnp.swapaxes(x, 1, 2), jnp.arange(6)[None] < 3, "bcl"), [[2, 3]])
 
 
 def test_sinusoids_are_those_of_the_paper():

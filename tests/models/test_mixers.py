@@ -32,12 +32,33 @@ def inputs(batch=3):
     return jax.random.normal(jax.random.key(1), (batch, LENGTH, FEATURES))
 
 
+def channels_last(mixer):
+    """The mixer as a function of (batch, length, features), whatever its layout."""
+    if mixer.layout == "blc":
+        return mixer
+    return lambda x, *mask: jnp.swapaxes(mixer(jnp.swapaxes(x, 1, 2), *mask), 1, 2)
+
+
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_the_layer_is_the_operator_with_its_own_kernel(boundary):
     layer = gconv.GlobalConv(FEATURES, LENGTH, boundary=boundary, rngs=nnx.Rngs(0))
     x = inputs()
-    np.testing.assert_array_equal(layer(x), global_conv(x, layer.kernel.taps[...], boundary=boundary))
+    np.testing.assert_array_equal(layer(x), global_conv(x, layer.kernel.taps[...].T, boundary=boundary))
     assert layer(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    other = GlobalConv(FEATURES, LENGTH, boundary=boundary, layout="bcl", rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(channels_last(other)(x), layer(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_the_skip_adds_a_multiple_of_the_input(boundary):
+    def layer(skip):
+        return GlobalConv(FEATURES, LENGTH, boundary=boundary, skip=skip, rngs=nnx.Rngs(0))
+
+    x, with_skip = inputs(), layer(True)
+    np.testing.assert_allclose(with_skip(x), layer(False)(x) + with_skip.skip[...] * x, atol=1e-5)
+    if boundary != "circular":
+        x = x[:, :7]
+        np.testing.assert_allclose(with_skip(x), layer(False)(x) + with_skip.skip[...] * x, atol=1e-5)
 
 
 @pytest.mark.parametrize("boundary", ["causal", "bidirectional"])
@@ -55,11 +76,13 @@ def test_lengths_that_do_not_fit_are_refused():
         GlobalConv(FEATURES, 13, rngs=nnx.Rngs(0))(inputs())
     with pytest.raises(ValueError, match=r"x must be \(batch, length, 9\); got shape \(3, 12, 8\)"):
         GlobalConv(9, LENGTH, rngs=nnx.Rngs(0))(inputs())
+    with pytest.raises(ValueError, match=r"x must be \(batch, 9, length\); got shape \(3, 12, 8\)"):
+        GlobalConv(9, LENGTH, layout="bcl", rngs=nnx.Rngs(0))(inputs())
 
 
 @pytest.mark.parametrize("name", MIXERS)
 def test_padding_never_reaches_real_tokens(name):
-    mixer, x = MIXERS[name](), inputs()
+    mixer, x = channels_last(MIXERS[name]()), inputs()
     mask = jnp.arange(LENGTH) < jnp.array([12, 7, 1])[:, None]
     other = jnp.where(mask[..., None], x, 1e3)
     real = np.asarray(mask)
@@ -69,7 +92,7 @@ def test_padding_never_reaches_real_tokens(name):
 
 @pytest.mark.parametrize("name", MIXERS)
 def test_every_token_reaches_every_other(name):
-    mixer, x = MIXERS[name](), inputs(1)
+    mixer, x = channels_last(MIXERS[name]()), inputs(1)
     reach = jax.jacrev(lambda x: mixer(x, None)[0].sum(-1))(x)[:, 0]
     assert (jnp.abs(reach).sum(-1) > 0).all()
 
@@ -78,14 +101,14 @@ def test_every_token_reaches_every_other(name):
 def test_kernel_starts_with_the_published_envelope(boundary):
     length, features, scale = 4096, 6, 0.02
     taps = GlobalConv(features, length, boundary=boundary, rngs=nnx.Rngs(0)).kernel.taps[...]
-    assert taps.shape == (taps_of(length, boundary), features)
+    assert taps.shape == (features, taps_of(length, boundary))
     distance = distances(length, boundary)
     for channel in range(features):
         rate = (features / 2) ** (channel / features) / length
         for low in range(0, length // 2, 512):
             near = (distance >= low) & (distance < low + 512)
             expected = np.sqrt(np.mean((scale * np.exp(-rate * distance[near])) ** 2))
-            assert np.std(taps[near, channel]) == pytest.approx(expected, rel=0.15)
+            assert np.std(taps[channel, near]) == pytest.approx(expected, rel=0.15)
 
 
 def test_squash_and_dropout_shape_the_kernel():

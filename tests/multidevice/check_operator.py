@@ -58,8 +58,43 @@ def test_forward_and_gradient_gather_nothing(boundary, name):
         np.testing.assert_allclose(ours, alone, atol=2e-5)
 
 
+@pytest.mark.parametrize("layout", ["blc", "bcl"])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("kernel_over", ["channels", "taps"])
+def test_a_sharded_sequence_is_exchanged_for_channels(boundary, layout, kernel_over):
+    if boundary == "bidirectional" and kernel_over == "taps":
+        pytest.skip("an odd number of taps doesn't divide")
+    x_spec, kernel_spec = P("data", "model", None), P(None, "model") if kernel_over == "channels" else P("model", None)
+    operand = operands(boundary, x_spec, kernel_spec)
+    if layout == "bcl":
+        flipped = [NamedSharding(MESH, P(*a.sharding.spec[:-2], *a.sharding.spec[:-3:-1])) for a in operand]
+        operand = [jax.device_put(jnp.swapaxes(a, -1, -2), s) for a, s in zip(operand, flipped, strict=True)]
+
+    def f(x, kernel, dy):
+        y, pull = jax.vjp(lambda *a: global_conv(*a, boundary=boundary, layout=layout, method="fft"), x, kernel)
+        return y, *pull(dy)
+
+    shardings = [a.sharding for a in operand]
+    forward = jax.jit(lambda x, kernel, dy: f(x, kernel, dy)[0], out_shardings=shardings[0])
+    exchanges = 2 if kernel_over == "channels" else 3
+    assert collectives(forward.lower(*operand).compile()) == {"all-to-all": exchanges}
+    compiled = jax.jit(f, out_shardings=(shardings[0], shardings[0], shardings[1])).lower(*operand).compile()
+    assert collectives(compiled) == {"all-to-all": 2 * exchanges, "all-reduce": 1}
+    one = [jnp.asarray(np.asarray(a)) for a in operand]
+    for ours, alone in zip(compiled(*operand), f(*one), strict=True):
+        np.testing.assert_allclose(ours, alone, atol=2e-5)
+
+
+def test_a_batch_that_leaves_odd_rows_on_each_device():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((12, LENGTH, 2)), rng.standard_normal((LENGTH, 2))
+    x, kernel = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+    split = jax.device_put(x, NamedSharding(MESH, P("data")))
+    np.testing.assert_allclose(jax.jit(global_conv)(split, kernel), global_conv(x, kernel), atol=2e-5)
+
+
 def test_canary_jnp_fft_gathers_before_jax_0_12():
-    """What gconv.ops.fft is for: once no supported JAX gathers, and none has to be told, it can be simpler."""
+    """Why gconv.ops.spectral partitions itself: once no supported JAX gathers, it can be simpler."""
     before = jax.__version_info__ < (0, 12)
     x, kernel, dy = operands("circular", *SHARDINGS["batch"])
 

@@ -75,7 +75,7 @@ def test_parameters_are_split_as_the_table_says():
     _, state = initialize(made.model, SPEC, optimizer, mesh_of(4, 2), jax.random.key(0))
     block = state.params["blocks"][0]
     taps = block["mixer"]["conv"]["kernel"]["taps"][...]
-    assert taps.sharding.spec == jax.sharding.PartitionSpec(None, "model")
+    assert taps.sharding.spec == jax.sharding.PartitionSpec("model", None)
     assert block["mlp"]["up"]["kernel"][...].sharding.spec == jax.sharding.PartitionSpec(None, "model")
     assert block["mixer_norm"]["scale"][...].sharding.is_fully_replicated
     moments = jax.tree_util.tree_leaves_with_path(state.opt_state)

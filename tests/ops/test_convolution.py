@@ -1,11 +1,15 @@
 """The operator against its equations, summed in float64 by plain loops."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gconv.ops.convolution import BOUNDARIES, global_conv, mixing_matrix, smooth_length
+from gconv.ops import convolution
+from gconv.ops.convolution import BOUNDARIES, global_conv, mixing_matrix
+from gconv.ops.spectral import Lags, plan, smooth_length
 
 LENGTHS = (1, 2, 7, 12, 13, 31, 64)
 
@@ -45,7 +49,7 @@ def summed(x, kernel, dy, boundary):
     return y, dx, dkernel
 
 
-@pytest.mark.parametrize("method", ["auto", "fft", "direct", "reference"])
+@pytest.mark.parametrize("method", ["auto", "fft", "shift", "direct", "reference"])
 @pytest.mark.parametrize("boundary, length, taps", list(cases()))
 def test_value_and_gradients_equal_the_float64_sum(boundary, length, taps, method):
     x, kernel, dy = data(length, taps)
@@ -60,6 +64,68 @@ def test_value_and_gradients_equal_the_float64_sum(boundary, length, taps, metho
         assert mine.dtype == jnp.float32
         error = np.linalg.norm(mine - exact) / np.linalg.norm(exact)
         assert error < 2e-6, f"{name}: relative error {error}"
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("batch", [1, 2, 3, 5])
+@pytest.mark.parametrize("length, share", [(12, 1), (12, 0.3), (37, 1), (37, 0.3), (1009, 1)])
+def test_every_form_of_transform_in_the_other_layout(boundary, batch, length, share, monkeypatch):
+    """One row and pairs of rows, with a row left over; full and short kernels; lengths to pad and not."""
+    monkeypatch.setattr(convolution, "LARGEST_FAST_PRIME", 31)
+    monkeypatch.setattr(convolution, "MOST_SHIFTS", 0)
+    taps = int(share * most_taps(length, boundary)) // 2 * 2 + 1
+    x, kernel, dy = data(length, min(taps, most_taps(length, boundary)), batch)
+
+    def value_and_gradients(x, kernel, dy):
+        y, pull = jax.vjp(lambda x, kernel: global_conv(x, kernel, boundary=boundary, layout="bcl"), x, kernel)
+        return y, *pull(dy)
+
+    ours = jax.jit(value_and_gradients)(*(jnp.asarray(np.swapaxes(a, -1, -2), jnp.float32) for a in (x, kernel, dy)))
+    exact = value_and_gradients_by_matrix(x, kernel, dy, boundary)
+    for name, mine, best in zip(("y", "dx", "dkernel"), ours, exact, strict=True):
+        error = np.linalg.norm(np.swapaxes(mine, -1, -2) - best) / np.linalg.norm(best)
+        assert error < 1e-6, f"{name}: relative error {error}"
+
+
+def value_and_gradients_by_matrix(x, kernel, dy, boundary):
+    """The same in float64 through the mixing matrix, which is linear in the kernel."""
+    length, taps = x.shape[1], len(kernel)
+    t, s = np.arange(length)[:, None], np.arange(length)[None]
+    tap = {"circular": (s - t) % length, "causal": t - s, "bidirectional": t - s + taps // 2}[boundary]
+    inside = (tap >= 0) & (tap < taps)
+    y, dx, dkernel = np.zeros_like(x), np.zeros_like(x), np.zeros_like(kernel)
+    for c in range(x.shape[2]):
+        matrix = np.where(inside, kernel[np.clip(tap, 0, taps - 1), c], 0)
+        y[..., c], dx[..., c] = x[..., c] @ matrix.T, dy[..., c] @ matrix
+        dkernel[:, c] = np.bincount(tap[inside], (dy[..., c].T @ x[..., c])[inside], taps)
+    return y, dx, dkernel
+
+
+@pytest.mark.parametrize(
+    "batch, length, taps, lags, transform",
+    [
+        (1, 64, 64, Lags(0, circular=True), ("real", 64)),
+        (2, 64, 64, Lags(0, circular=True), ("paired", 64)),
+        (2, 64, 64, Lags(0, circular=False), ("twisted", 64)),
+        (2, 64, 127, Lags(-63, circular=False), ("twisted", 64)),
+        (2, 61, 61, Lags(0, circular=False), ("paired", 125)),
+        (2, 64, 17, Lags(0, circular=False), ("paired", 80)),
+        (1, 64, 17, Lags(-8, circular=False), ("real", 72)),
+    ],
+)
+def test_the_transform_with_fewest_points_is_taken(batch, length, taps, lags, transform):
+    assert plan(batch, length, taps, lags) == transform
+
+
+def test_the_gradient_transforms_neither_x_nor_the_kernel_again():
+    """x, kernel and y forward, dy, dx and dkernel back: the compiler keeps the spectra of the forward pass."""
+    x, kernel = jnp.ones((4, 3, 64)), jnp.ones((3, 127))
+
+    def loss(x, kernel):
+        return jnp.sum(jnp.sin(global_conv(x, kernel, boundary="bidirectional", layout="bcl")))
+
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, kernel).compile()
+    assert len(re.findall(r" fft\(", compiled.as_text())) == 6
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -154,14 +220,21 @@ def test_smooth_lengths():
     assert [smooth_length(n) for n in (1, 7, 11, 13, 31, 4093, 8191)] == [1, 8, 12, 15, 32, 4096, 8192]
 
 
-def test_one_tap_takes_the_direct_method_and_more_the_fft():
-    x = jnp.ones((1, 8, 2))
-
+def test_few_taps_are_shifted_and_more_transformed():
     def primitives(taps):
-        return str(jax.make_jaxpr(global_conv)(x, jnp.ones((taps, 2))))
+        return str(jax.make_jaxpr(global_conv)(jnp.ones((1, 8, 2)), jnp.ones((taps, 2))))
 
-    assert "conv_general_dilated" in primitives(1) and "rfft" not in primitives(1)
-    assert "rfft" in primitives(2) and "conv_general_dilated" not in primitives(2)
+    assert "global_conv" not in primitives(convolution.MOST_SHIFTS)
+    assert "global_conv" in primitives(convolution.MOST_SHIFTS + 1)
+
+
+def test_a_length_with_a_large_prime_is_padded():
+    def points(length):
+        lowered = jax.jit(global_conv).lower(jnp.ones((2, length, 1)), jnp.ones((length, 1))).as_text()
+        return {int(n) for n in re.findall(r"call @fft.* -> tensor<.*?x(\d+)xcomplex", lowered)}
+
+    assert points(4093) == {4096} and points(4092) == {4092}
+    assert [convolution.largest_prime_factor(n) for n in (1, 2, 12, 97, 1022, 4093)] == [1, 2, 3, 97, 73, 4093]
 
 
 X, K = jnp.ones((2, 8, 3)), jnp.ones((8, 3))
@@ -178,7 +251,10 @@ X, K = jnp.ones((2, 8, 3)), jnp.ones((8, 3))
         (X, jnp.ones((0, 3)), {}, r"1 to 8 taps .* got 0"),
         (X, K, {"boundary": "bidirectional"}, r"kernel must have an odd number of taps.*\(8, 3\)"),
         (X, K, {"boundary": "zero"}, "boundary must be one of circular, causal, bidirectional; got 'zero'"),
-        (X, K, {"method": "winograd"}, "method must be one of auto, fft, direct, reference; got 'winograd'"),
+        (X, K, {"method": "winograd"}, "method must be one of auto, fft, shift, direct, reference; got 'winograd'"),
+        (X, K, {"layout": "lbc"}, "layout must be one of blc, bcl; got 'lbc'"),
+        (X[0], K, {"layout": "bcl"}, r"x must be \(batch, channels, length\); got shape \(8, 3\)"),
+        (X, K.T, {"layout": "bcl"}, r"kernel has 3 channels, x has 8: \(3, 8\) against \(2, 8, 3\)"),
         (X.astype(jnp.int32), K, {}, "x must be floating; got dtype int32"),
         (X, K.astype(jnp.complex64), {}, "kernel must be floating; got dtype complex64"),
     ],

@@ -29,8 +29,11 @@ def test_full_bidirectional_and_circular_kernels_cost_length_squared():
 
 
 def test_fft_convolution_grows_as_n_log_n():
-    assert cost.global_conv(1024, 2, 1024, "circular").fft == 2 * (5 * 1024 * 10 + 3 * 1024)
-    assert cost.global_conv(1024, 2, 1024, "causal").fft == 2 * (5 * 2048 * 11 + 3 * 2048)
+    # two transforms of 5 N log₂N and N products of 6 FLOPs: for two rows around the circle, for one row of a causal one
+    assert cost.global_conv(1024, 2, 1024, "circular").fft == 2 * (2 * 5 * 1024 * 10 + 6 * 1024) / 2
+    assert cost.global_conv(1024, 2, 1024, "causal").fft == 2 * (2 * 5 * 1024 * 10 + 6 * 1024)
+    # few taps: two rows share one transform of the padded length
+    assert cost.global_conv(1000, 2, 25, "causal").fft == 2 * (2 * 5 * 1024 * 10 + 6 * 1024) / 2
 
 
 def test_dense_and_attention_agree_with_xla():

@@ -13,6 +13,8 @@ from gconv.training.metrics import read_jsonl
 class MeanMixer(nnx.Module):
     """Adds a learnt multiple of the mean of the real tokens."""
 
+    layout = "blc"
+
     def __init__(self, features, length, *, start, dropout, dtype, rngs):
         self.scale = KernelParam(jnp.full(features, start))
         self.features = features
@@ -32,7 +34,8 @@ def test_it_trains(tmp_path):
     with config.unlocked():
         config.model.mixer_options = {"start": 0.5}
     config.data_dir = str(tmp_path)
-    config.steps = 10
+    config.steps = 60
+    config.eval_every = config.checkpoint_every = 30
     result = train_and_evaluate(config, str(tmp_path / "run"))
     assert result["mixer"] == "mean" and result["flops_per_token"] > 0
     losses = [record["loss"] for record in read_jsonl(tmp_path / "run/metrics.jsonl") if record["split"] == "train"]

@@ -1,0 +1,51 @@
+"""Layers over the features, for either layout: (batch, length, features) or (batch, features, length)."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+AXIS = {"blc": 2, "bcl": 1}  # of the features
+
+
+class LayerNorm(nnx.Module):
+    """(x − mean) / √(variance + 10⁻⁶) · scale + bias over the features of each position (Ba et al. 2016), in float32.
+
+    The gradient works everything out again from x, which is cheaper than to keep and read what it needs. nnx.LayerNorm
+    would spread 1/√variance · scale over all of x before it multiplies.
+    """
+
+    def __init__(self, features: int, *, layout: str, dtype: Any):
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.axis, self.dtype = AXIS[layout], dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return _normalize(x, self.scale[...], self.bias[...], self.axis).astype(self.dtype)
+
+
+@functools.partial(jax.checkpoint, static_argnums=3)
+def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, axis: int) -> jax.Array:
+    shape = [len(scale) if i == axis else 1 for i in range(x.ndim)]
+    x = x.astype(jnp.float32)
+    x = x - jnp.mean(x, axis, keepdims=True)
+    x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis, keepdims=True) + 1e-6)
+    return x * scale.reshape(shape) + bias.reshape(shape)
+
+
+class Linear(nnx.Linear):
+    """y = W x + b at each position; x is (batch, length, inputs), or (batch, inputs, length) for layout "bcl"."""
+
+    def __init__(self, inputs: int, outputs: int, *, layout: str, axes: tuple[str, str], dtype: Any, rngs: nnx.Rngs):
+        super().__init__(inputs, outputs, dtype=dtype, kernel_metadata={"axes": axes}, rngs=rngs)
+        self.layout = layout
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
+        if self.layout == "blc":
+            return super().__call__(x)
+        weight, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)  # type: ignore[index]
+        # One product a sequence, so that no array of activations is transposed: 0.7 to 0.9 times einsum's time.
+        weights = jnp.broadcast_to(weight.T, (len(x), self.out_features, self.in_features))
+        return weights @ x.astype(self.dtype) + bias[:, None]
