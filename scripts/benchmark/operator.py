@@ -1,0 +1,164 @@
+"""global_conv, each boundary and layout, beside the convolutions and the attention of JAX and PyTorch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gconv.ops import global_conv
+from gconv.ops.attention import attention
+from gconv.ops.convolution import BOUNDARIES
+from scripts.benchmark import rivals
+from scripts.benchmark.timing import medians
+
+LENGTHS = (16, 64, 256, 1024, 4096, 16384, 65536)
+CHANNELS, HEAD_SIZE = 64, 32
+ELEMENTS = 2**21  # of x, at lengths up to 32,768
+MOST_SCORES = 2**26  # attention is run while its score matrices have no more entries
+
+
+def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """One row a method: seconds forward and with gradient, memory, error against float64."""
+    batch = max(1, ELEMENTS // (length * CHANNELS))
+    rng = np.random.default_rng(length)
+    x, dy = (rng.standard_normal((batch, length, CHANNELS), np.float32) for _ in range(2))
+    rows, forward, gradient = [], {}, {}
+
+    def add(name: str, boundary: str, run: Callable[[bool], Callable[[], None]], facts: dict[str, Any]) -> None:
+        key = f"{name} {boundary}".strip()
+        rows.append({"method": name, "boundary": boundary, "length": length, "batch": batch, **facts})
+        forward[key], gradient[key] = run(False), run(True)
+
+    torch = rivals.torch_or_none()
+    for boundary in BOUNDARIES:
+        taps = 2 * length - 1 if boundary == "bidirectional" else length
+        kernel = rng.standard_normal((taps, CHANNELS), np.float32) / np.float32(np.sqrt(length))
+        for layout in ("blc", "bcl"):
+            operands = [np.ascontiguousarray(np.swapaxes(a, -1, -2)) if layout == "bcl" else a for a in (x, kernel, dy)]
+
+            def ours(x: Any, kernel: Any, boundary: str = boundary, layout: str = layout) -> jax.Array:
+                return global_conv(x, kernel, boundary=boundary, layout=layout, method="fft")
+
+            add(f"global_conv {layout}", boundary, *_jax(ours, operands))
+        add("naive jnp.fft", boundary, *_jax(lambda x, k, b=boundary: rivals.naive(x, k, b), [x, kernel, dy]))
+        if torch is not None:
+            for layout, axis in (("blc", 1), ("bcl", 2)):
+                made = [np.ascontiguousarray(np.swapaxes(a, -1, -2)) if axis == 2 else a for a in (x, kernel, dy)]
+                if boundary == "bidirectional":  # PyTorch cuts a kernel that is longer than its transform; ours isn't
+                    made[1] = np.pad(made[1], [(0, 1), (0, 0)] if axis == 1 else [(0, 0), (0, 1)])
+                run = lambda g, m=made, b=boundary, a=axis: rivals.torch_convolution(torch, *m, b, a, g)  # noqa: E731
+                add(f"PyTorch rfft {layout}", boundary, run, {})
+    heads = CHANNELS // HEAD_SIZE
+    if batch * heads * length**2 <= MOST_SCORES:
+        q = x.reshape(batch, length, heads, HEAD_SIZE)
+        run, facts = _jax(lambda q, k: attention(q, k, k), [q, q, q])
+        add("jax.nn attention", "", run, {"bytes": facts["bytes"]})
+        if torch is not None:
+            swapped = np.ascontiguousarray(np.swapaxes(q, 1, 2))
+            add("PyTorch attention", "", lambda g: rivals.torch_attention(torch, swapped, g), {})
+    for which, functions in (("forward", forward), ("gradient", gradient)):
+        for row, seconds_taken in zip(rows, medians(functions, rounds, seconds).values(), strict=True):
+            row[which] = seconds_taken
+    for row in rows:  # x read once and y written once is the least that any method can move
+        row["gb_per_second"] = 2 * x.nbytes / row["forward"] / 1e9
+    return rows
+
+
+def _jax(f: Callable[..., jax.Array], operands: list[np.ndarray]) -> tuple[Any, dict[str, Any]]:
+    """f(x, kernel) as a maker of timed calls, with its compiled memory and its error."""
+
+    def value_and_gradients(x: Any, kernel: Any, dy: Any) -> Any:
+        y, pull = jax.vjp(f, x, kernel)
+        return y, *pull(dy)
+
+    arrays = [jnp.asarray(a) for a in operands]
+    compiled = {
+        False: jax.jit(lambda x, kernel, dy: f(x, kernel)).lower(*arrays).compile(),
+        True: jax.jit(value_and_gradients).lower(*arrays).compile(),
+    }
+
+    def run(gradient: bool) -> Callable[[], None]:
+        return lambda: jax.block_until_ready(compiled[gradient](*arrays))  # type: ignore[return-value]
+
+    memory = compiled[True].memory_analysis()
+    facts: dict[str, Any] = {"bytes": memory.temp_size_in_bytes + memory.output_size_in_bytes}
+    if arrays[1].ndim == 2:
+        with jax.enable_x64(True):
+            exact = jax.jit(value_and_gradients)(*(jnp.asarray(a, jnp.float64) for a in operands))
+        found = zip(("y", "dx", "dkernel"), compiled[True](*arrays), exact, strict=True)
+        facts["error"] = {
+            name: float(np.linalg.norm(np.asarray(a) - np.asarray(b)) / np.linalg.norm(np.asarray(b)))
+            for name, a, b in found
+        }
+    return run, facts
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| length | batch | method | forward ms | with gradient ms | GB/s | memory / x | largest error |",
+        "|---:|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        size = 4 * row["batch"] * row["length"] * CHANNELS
+        memory = f"{row['bytes'] / size:.1f}" if "bytes" in row else "–"
+        error = f"{max(row['error'].values()):.0e}" if "error" in row else "–"
+        lines.append(
+            f"| {row['length']} | {row['batch']} | {row['method']} {row['boundary']} | {1e3 * row['forward']:.2f} |"
+            f" {1e3 * row['gradient']:.2f} | {row['gb_per_second']:.1f} | {memory} | {error} |"
+        )
+    return "\n".join(lines)
+
+
+def bars(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
+    """(what, measured ratio, bound) for the goals that the project set itself; a goal is met if ratio ≤ bound."""
+    time = {(row["method"], row["boundary"], row["length"]): row["gradient"] for row in rows}
+    found = []
+    for length in (1024, 4096, 16384):
+        ours = {layout: time[f"global_conv {layout}", "circular", length] for layout in ("bcl", "blc")}
+        naive = time["naive jnp.fft", "circular", length]
+        found += [(f"L {length}: bcl / naive jnp.fft over axis 1", ours["bcl"] / naive, 0.75)]
+        found += [(f"L {length}: blc / naive jnp.fft over axis 1", ours["blc"] / naive, 1.0)]
+        found += [(f"L {length}: causal / circular, bcl", time["global_conv bcl", "causal", length] / ours["bcl"], 2.0)]
+        if ("PyTorch rfft bcl", "circular", length) in time:
+            best = min(time[f"PyTorch rfft {layout}", "circular", length] for layout in ("blc", "bcl"))
+            found += [(f"L {length}: bcl / the better of PyTorch's rfft layouts", ours["bcl"] / best, 1.0)]
+    if ("PyTorch attention", "", 1024) in time:
+        ratio = time["global_conv bcl", "circular", 1024] / time["PyTorch attention", "", 1024]
+        found += [("L 1024: bcl / PyTorch's attention", ratio, 1 / 20)]
+    errors = [max(row["error"].values()) for row in rows if "error" in row and row["method"].startswith("global_conv")]
+    found += [("largest relative error against float64, in units of 1e-6", 1e6 * max(errors), 1.0)]
+    return found
+
+
+def draw(rows: list[dict[str, Any]], device: str, path: str) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", sharey=True)
+    shown = [
+        ("global_conv bcl", "circular"),
+        ("global_conv bcl", "bidirectional"),
+        ("global_conv blc", "circular"),
+        ("naive jnp.fft", "circular"),
+        ("PyTorch rfft bcl", "circular"),
+        ("jax.nn attention", ""),
+        ("PyTorch attention", ""),
+    ]
+    for axes, which in zip(panels, ("forward", "gradient"), strict=True):
+        for method, boundary in shown:
+            mine = [row for row in rows if (row["method"], row["boundary"]) == (method, boundary)]
+            tokens = [row["batch"] * row["length"] for row in mine]
+            times = [1e9 * row[which] / n for row, n in zip(mine, tokens, strict=True)]
+            style = {"ls": "--"} if "global_conv" not in method else {"lw": 2}
+            axes.plot([row["length"] for row in mine], times, marker="o", ms=4, label=f"{method} {boundary}", **style)
+        axes.set(xscale="log", yscale="log", xlabel="length", title={"gradient": "with gradient"}.get(which, which))
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel(f"ns a token of {CHANNELS} channels")
+    panels[0].legend(frameon=False, fontsize=8)
+    figure.suptitle(f"Global convolution and attention, float32, {device}")
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
