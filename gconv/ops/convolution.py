@@ -42,13 +42,15 @@ def global_conv(
     """
     _check(x, kernel, boundary, layout, method)
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
-    if layout == "blc":
-        x, kernel = jnp.swapaxes(x, 1, 2), kernel.T
+    x, kernel, out = x.astype(dtype), (kernel.T if layout == "blc" else kernel).astype(dtype), x.dtype
     if method == "auto":
         method = _faster_method(kernel.shape[1])
-    apply = {"fft": _fft, "shift": _shift, "direct": _direct, "reference": _reference}[method]
-    y = apply(x.astype(dtype), kernel.astype(dtype), boundary).astype(x.dtype)
-    return jnp.swapaxes(y, 1, 2) if layout == "blc" else y
+    if method == "fft":
+        return _fft(x, kernel, boundary, layout).astype(out)
+    apply = {"shift": _shift, "direct": _direct, "reference": _reference}[method]
+    if layout == "blc":
+        return jnp.swapaxes(apply(jnp.swapaxes(x, 1, 2), kernel, boundary), 1, 2).astype(out)
+    return apply(x, kernel, boundary).astype(out)
 
 
 def _check(x: jax.Array, kernel: jax.Array, boundary: str, layout: str, method: str) -> None:
@@ -92,11 +94,11 @@ def _faster_method(taps: int) -> str:
 # the FFT at 4 taps, 0.2 to 1.5 at 8 and 0.5 to 3.6 at 16; `direct` 0.2 to 0.8 at 1 tap and 2 to 24 beyond.
 MOST_SHIFTS = 4
 
-# From here on x is (batch, channels, length) and kernel (channels, taps), both float32 or float64.
+# From here on kernel is (channels, taps) and x, but in _fft, (batch, channels, length), both float32 or float64.
 
 
-def _fft(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:
-    taps, length = kernel.shape[1], x.shape[2]
+def _fft(x: jax.Array, kernel: jax.Array, boundary: str, layout: str) -> jax.Array:
+    taps, length = kernel.shape[1], x.shape[layout.index("l")]
     if boundary == "circular":
         lags = Lags(0, circular=True, mirrored=True)  # tap k stands for lag −k
         if largest_prime_factor(length) > LARGEST_FAST_PRIME:
@@ -106,7 +108,7 @@ def _fft(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:
             lags = Lags(1 - length, circular=False, mirrored=True)
     else:
         lags = Lags(-(taps // 2) if boundary == "bidirectional" else 0, circular=False)
-    return convolve(x, kernel, lags)
+    return convolve(x, kernel, lags, layout)
 
 
 def _shift(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:

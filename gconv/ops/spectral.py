@@ -47,14 +47,17 @@ class Lags(NamedTuple):
         return self._replace(mirrored=not self.mirrored)
 
 
-def convolve(x: jax.Array, kernel: jax.Array, lags: Lags) -> jax.Array:
-    """x (batch, channels, length), kernel (channels, taps), both float32 or float64 → like x."""
-    return _bind(_convolve_p, x, kernel, lags, kernel.shape[1])
+def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, layout: str = "bcl") -> jax.Array:
+    """x (batch, channels, length), or (batch, length, channels) for layout "blc"; kernel (channels, taps) → like x.
+
+    Both float32 or both float64.
+    """
+    return _bind(_convolve_p, x, kernel, lags=lags, taps=kernel.shape[1], layout=layout)
 
 
-def correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int) -> jax.Array:
-    """x, dy (batch, channels, length), both float32 or float64 → (channels, taps)."""
-    return _bind(_correlate_p, x, dy, lags, taps)
+def correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, layout: str = "bcl") -> jax.Array:
+    """x, dy of a layout, both float32 or both float64 → (channels, taps)."""
+    return _bind(_correlate_p, x, dy, lags=lags, taps=taps, layout=layout)
 
 
 class Transform(NamedTuple):
@@ -90,20 +93,37 @@ def smooth_length(n: int) -> int:
         n += 1
 
 
-def _convolve(x: jax.Array, kernel: jax.Array, twist: jax.Array, *, lags: Lags, taps: int) -> jax.Array:
-    batch, _, length = x.shape
+def _convolve(x: jax.Array, kernel: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str) -> jax.Array:
+    batch, length = x.shape[0], x.shape[layout.index("l")]
     transform = plan(batch, length, taps, lags)
     spectrum = _kernel_spectrum(kernel, twist, transform, lags)
     # A kernel's mirror image has the conjugate spectrum: so forward and gradient share one transform of the kernel.
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
-    return _inverse(_forward(x, twist, transform) * spectrum, twist, transform, batch, length)
+    y = _inverse(_forward(x, twist, transform, layout) * spectrum, twist, transform, batch, length)
+    return _swap(y, tiled=2) if layout == "blc" else y
 
 
-def _correlate(x: jax.Array, dy: jax.Array, twist: jax.Array, *, lags: Lags, taps: int) -> jax.Array:
-    transform = plan(x.shape[0], x.shape[2], taps, lags)
-    product = jnp.conj(_forward(x, twist, transform)) * _forward(dy, twist, transform)
+def _correlate(x: jax.Array, dy: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str) -> jax.Array:
+    transform = plan(x.shape[0], x.shape[layout.index("l")], taps, lags)
+    product = jnp.conj(_forward(x, twist, transform, layout)) * _forward(dy, twist, transform, layout)
     total = _sum_of_rows(product)
     return _kernel_from(jnp.conj(total) if lags.mirrored else total, twist, transform, lags, taps)
+
+
+def _swap(x: jax.Array, tiled: int) -> jax.Array:
+    """Exchanges axes 1 and 2. On a CPU in two passes over tiles of 32 along axis `tiled`, each of whole cache lines.
+
+    Forward and gradient take 0.8 of the time of plain swaps (lengths 1024 to 16384, 64 channels, on 2 CPU cores).
+    """
+    rows, m, n = x.shape
+    if x.shape[tiled] % TILE or jax.default_backend() != "cpu":
+        return jnp.swapaxes(x, 1, 2)
+    if tiled == 1:
+        return x.reshape(rows, m // TILE, TILE, n).swapaxes(2, 3).swapaxes(1, 2).reshape(rows, n, m)
+    return x.reshape(rows, m, n // TILE, TILE).swapaxes(1, 2).swapaxes(2, 3).reshape(rows, n, m)
+
+
+TILE = 32
 
 
 def _sum_of_rows(x: jax.Array) -> jax.Array:
@@ -127,17 +147,21 @@ def _twist(transform: Transform, dtype: Any) -> np.ndarray:
     return np.exp(-0.5j * np.pi * t / transform.points).astype(jnp.result_type(dtype, jnp.complex64))
 
 
-def _forward(x: jax.Array, twist: jax.Array, transform: Transform) -> jax.Array:
-    """(batch, channels, length) → (batch or pairs, channels, frequencies) complex."""
-    batch, _, length = x.shape
-    if transform.form == "real":
-        return jnp.fft.rfft(x, transform.points)
+def _forward(x: jax.Array, twist: jax.Array, transform: Transform, layout: str) -> jax.Array:
+    """x of a layout → (batch or pairs, channels, frequencies) complex."""
+    batch, time = x.shape[0], layout.index("l")
+    zeros = [(0, transform.points - x.shape[time] if axis == time else 0) for axis in range(3)]
     if transform.form == "twisted":
-        return jnp.fft.fft(x * twist[:length], transform.points)
-    if batch % 2:
-        x = jnp.concatenate([x, jnp.zeros_like(x[:1])])
-    pairs = (batch + 1) // 2
-    return jnp.fft.fft(jax.lax.complex(x[:pairs], x[pairs:]), transform.points)
+        factor = twist[: x.shape[time]]
+        x = x * (factor if layout == "bcl" else factor[:, None])
+    elif transform.form == "paired":
+        if batch % 2:
+            x = jnp.concatenate([x, jnp.zeros_like(x[:1])])
+        pairs = (batch + 1) // 2
+        x = jax.lax.complex(x[:pairs], x[pairs:])
+    x = jnp.pad(x, zeros)
+    x = _swap(x, tiled=1) if layout == "blc" else x
+    return jnp.fft.rfft(x) if transform.form == "real" else jnp.fft.fft(x)
 
 
 def _inverse(spectrum: jax.Array, twist: jax.Array, transform: Transform, batch: int, length: int) -> jax.Array:
@@ -178,23 +202,26 @@ _correlate_p = jax.extend.core.Primitive("global_conv_kernel_gradient")
 _LOCAL = {_convolve_p: _convolve, _correlate_p: _correlate}
 
 
-def _bind(primitive: Any, a: jax.Array, b: jax.Array, lags: Lags, taps: int) -> jax.Array:
+def _bind(primitive: Any, a: jax.Array, b: jax.Array, *, lags: Lags, taps: int, layout: str) -> jax.Array:
     # The traced call rides along as a parameter: seeing custom_partitioning inside it, jit passes the devices on.
-    call = _partitioned(primitive, a.shape, b.shape, jnp.dtype(a.dtype), lags, taps)
-    return primitive.bind(a, b, lags=lags, taps=taps, call=call)
+    call = _partitioned(primitive, a.shape, b.shape, jnp.dtype(a.dtype), lags, taps, layout)
+    return primitive.bind(a, b, lags=lags, taps=taps, layout=layout, call=call)
 
 
 @functools.lru_cache(maxsize=1024)
-def _partitioned(primitive: Any, a: tuple[int, ...], b: tuple[int, ...], dtype: Any, lags: Lags, taps: int) -> Any:
-    local = functools.partial(_LOCAL[primitive], lags=lags, taps=taps)
-    twist = _twist(plan(a[0], a[2], taps, lags), dtype)
+def _partitioned(
+    primitive: Any, a: tuple[int, ...], b: tuple[int, ...], dtype: Any, lags: Lags, taps: int, layout: str
+) -> Any:
+    local = functools.partial(_LOCAL[primitive], lags=lags, taps=taps, layout=layout)
+    axes, channel, time = " ".join(layout), layout.index("c"), layout.index("l")
+    twist = _twist(plan(a[0], a[time], taps, lags), dtype)
 
     def partition(mesh: Any, operands: Any, result: Any) -> Any:
         del result
-        rows, channels = _axes(operands[0].sharding, 0), _axes(operands[0].sharding, 1)
+        rows, channels = _axes(operands[0].sharding, 0), _axes(operands[0].sharding, channel)
         # A transform needs the whole length: the mesh axes that split it split the channels instead, on the way in.
-        channels += _axes(operands[0].sharding, 2)
-        x = NamedSharding(mesh, PartitionSpec(rows or None, channels or None, None))
+        channels += _axes(operands[0].sharding, time)
+        x = NamedSharding(mesh, PartitionSpec(*({"b": rows, "c": channels}.get(axis) or None for axis in layout)))
         kernel = NamedSharding(mesh, PartitionSpec(channels or None, None))
         whole = NamedSharding(mesh, PartitionSpec())
         if primitive is _convolve_p:
@@ -206,7 +233,7 @@ def _partitioned(primitive: Any, a: tuple[int, ...], b: tuple[int, ...], dtype: 
     shardable.def_partition(
         partition=partition,
         infer_sharding_from_operands=lambda mesh, operands, result: partition(mesh, operands, result)[2],
-        sharding_rule="b c l, c k, n -> b c l" if primitive is _convolve_p else "b c l, b c l, n -> c k",
+        sharding_rule=f"{axes}, c k, n -> {axes}" if primitive is _convolve_p else f"{axes}, {axes}, n -> c k",
     )
     shapes = jax.ShapeDtypeStruct(a, dtype), jax.ShapeDtypeStruct(b, dtype)
     return jax.make_jaxpr(lambda a, b: shardable(a, b, twist))(*shapes)
@@ -218,66 +245,65 @@ def _axes(sharding: Any, dimension: int) -> tuple[str, ...]:
     return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
 
 
-def _evaluate(a: jax.Array, b: jax.Array, *, lags: Lags, taps: int, call: Any) -> jax.Array:
-    del lags, taps
+def _evaluate(a: jax.Array, b: jax.Array, *, call: Any, **_: Any) -> jax.Array:
     return jax.extend.core.jaxpr_as_fun(call)(a, b)[0]
 
 
-def _abstract(a: Any, b: Any, *, lags: Lags, taps: int, call: Any) -> Any:
-    del b, lags, taps
+def _abstract(a: Any, b: Any, *, call: Any, **_: Any) -> Any:
+    del b
     return a.update(shape=call.out_avals[0].shape, dtype=call.out_avals[0].dtype)
 
 
-def _convolve_batch(args: Any, dims: Any, *, lags: Lags, taps: int, call: Any) -> tuple[jax.Array, int]:
-    del taps, call
+def _convolve_batch(args: Any, dims: Any, *, lags: Lags, layout: str, **_: Any) -> tuple[jax.Array, int]:
     (x, kernel), (x_dim, kernel_dim) = args, dims
     if kernel_dim is None:  # more rows
         x = jnp.moveaxis(x, x_dim, 0)
-        return convolve(x.reshape(-1, *x.shape[2:]), kernel, lags).reshape(x.shape), 0
+        return convolve(x.reshape(-1, *x.shape[2:]), kernel, lags, layout).reshape(x.shape), 0
     # More channels. A shared x is repeated for each kernel.
     kernel = jnp.moveaxis(kernel, kernel_dim, 0)
-    x = _channels_of_all(x, x_dim, len(kernel))
-    return _split_channels(convolve(x, kernel.reshape(-1, kernel.shape[2]), lags), 1, len(kernel)), 1
+    count, axis = len(kernel), layout.index("c")
+    y = convolve(_channels_of_all(x, x_dim, count, axis), kernel.reshape(-1, kernel.shape[2]), lags, layout)
+    return _split_channels(y, axis, count), axis
 
 
-def _correlate_batch(args: Any, dims: Any, *, lags: Lags, taps: int, call: Any) -> tuple[jax.Array, int]:
-    del call
+def _correlate_batch(args: Any, dims: Any, *, lags: Lags, taps: int, layout: str, **_: Any) -> tuple[jax.Array, int]:
     count = next(a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
-    x, dy = (_channels_of_all(a, d, count) for a, d in zip(args, dims, strict=True))
-    return _split_channels(correlate(x, dy, lags, taps), 0, count), 0
+    x, dy = (_channels_of_all(a, d, count, layout.index("c")) for a, d in zip(args, dims, strict=True))
+    return _split_channels(correlate(x, dy, lags, taps, layout), 0, count), 0
 
 
-def _channels_of_all(x: jax.Array, dim: Any, count: int) -> jax.Array:
-    """(batch, channels, length), mapped over dim or not → (batch, count · channels, length)."""
+def _channels_of_all(x: jax.Array, dim: Any, count: int, axis: int) -> jax.Array:
+    """Three axes, and a fourth mapped over or not → three, with `count` times as many channels along `axis`."""
     x = jnp.broadcast_to(x, (count, *x.shape)) if dim is None else jnp.moveaxis(x, dim, 0)
-    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, x.shape[3])
+    x = jnp.moveaxis(x, 0, axis)
+    return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
 
 
 def _split_channels(x: jax.Array, axis: int, count: int) -> jax.Array:
     return x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :])
 
 
-def _convolve_dx(dy: jax.Array, x: Any, kernel: jax.Array, *, lags: Lags, taps: int, call: Any) -> jax.Array:
-    return convolve(dy, kernel, lags.mirror())
+def _convolve_dx(dy: Any, x: Any, kernel: Any, *, lags: Lags, layout: str, **_: Any) -> jax.Array:
+    return convolve(dy, kernel, lags.mirror(), layout)
 
 
-def _convolve_dkernel(dy: jax.Array, x: jax.Array, kernel: Any, *, lags: Lags, taps: int, call: Any) -> jax.Array:
-    return correlate(x, dy, lags, taps)
+def _convolve_dkernel(dy: Any, x: Any, kernel: Any, *, lags: Lags, taps: int, layout: str, **_: Any) -> jax.Array:
+    return correlate(x, dy, lags, taps, layout)
 
 
-def _correlate_dx(dr: jax.Array, x: Any, dy: jax.Array, *, lags: Lags, taps: int, call: Any) -> jax.Array:
-    return convolve(dy, dr, lags.mirror())
+def _correlate_dx(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, **_: Any) -> jax.Array:
+    return convolve(dy, dr, lags.mirror(), layout)
 
 
-def _correlate_ddy(dr: jax.Array, x: jax.Array, dy: Any, *, lags: Lags, taps: int, call: Any) -> jax.Array:
-    return convolve(x, dr, lags)
+def _correlate_ddy(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, **_: Any) -> jax.Array:
+    return convolve(x, dr, lags, layout)
 
 
 for _primitive, _transposes, _batcher in (
     (_convolve_p, (_convolve_dx, _convolve_dkernel), _convolve_batch),
     (_correlate_p, (_correlate_dx, _correlate_ddy), _correlate_batch),
 ):
-    _primitive.def_impl(jax.jit(_evaluate, static_argnames=("lags", "taps", "call")))
+    _primitive.def_impl(jax.jit(_evaluate, static_argnames=("lags", "taps", "layout", "call")))
     _primitive.def_abstract_eval(_abstract)
     mlir.register_lowering(_primitive, mlir.lower_fun(_evaluate, multiple_results=False))
     ad.defbilinear(_primitive, *_transposes)

@@ -15,8 +15,8 @@ from scripts.benchmark.timing import medians
 
 LENGTHS = (16, 64, 256, 1024, 4096, 16384, 65536)
 CHANNELS, HEAD_SIZE = 64, 32
-ELEMENTS = 2**21  # of x, at lengths up to 32,768
-MOST_SCORES = 2**26  # attention is run while its score matrices have no more entries
+ELEMENTS = 2**22  # of x
+MOST_SCORES = 2**27  # attention is run while its score matrices have no more entries
 
 
 def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:

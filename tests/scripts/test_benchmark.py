@@ -1,0 +1,62 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gconv.ops.convolution import BOUNDARIES, global_conv
+from scripts.benchmark import operator, rivals, training_step
+from scripts.benchmark.timing import medians
+
+RECORDS = Path(__file__).parents[2] / "experiments/records/benchmark"
+
+
+def test_functions_are_called_in_turn_and_each_as_often():
+    calls = []
+    taken = medians({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=4, seconds=60)
+    assert calls == ["a", "a", "b", "b"] + ["a", "b"] * 4
+    assert set(taken) == {"a", "b"} and all(seconds > 0 for seconds in taken.values())
+    calls.clear()
+    medians({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=50, seconds=0)
+    assert len(calls) == 4 + 2 * 3  # a median of three at least
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_rivals_compute_the_same_convolution(boundary):
+    rng = np.random.default_rng(0)
+    x, kernel = (
+        rng.standard_normal(s, np.float32) for s in ((2, 16, 3), (31 if boundary == "bidirectional" else 16, 3))
+    )
+    ours = global_conv(x, kernel, boundary=boundary, method="reference")
+    np.testing.assert_allclose(rivals.naive(x, kernel, boundary), ours, atol=1e-5)
+
+
+def test_every_method_is_measured_and_its_error_known(monkeypatch):
+    monkeypatch.setattr(operator, "ELEMENTS", 2**11)
+    rows = operator.measure(16, rounds=1, seconds=0)
+    named = {(row["method"], row["boundary"]) for row in rows}
+    assert {(f"global_conv {layout}", b) for layout in ("blc", "bcl") for b in BOUNDARIES} < named
+    assert {("naive jnp.fft", b) for b in BOUNDARIES} | {("jax.nn attention", "")} < named
+    for row in rows:
+        assert row["forward"] > 0 and row["gradient"] > 0
+        if "error" in row:
+            assert set(row["error"]) == {"y", "dx", "dkernel"} and max(row["error"].values()) < 1e-6
+    assert operator.table(rows).count("\n") == len(rows) + 1
+
+
+def test_models_of_a_step_have_equal_parameters():
+    shape = training_step.Shape(64, 32, 2, 2)
+    pytest.importorskip("torch")
+    rows = {row["model"]: row for row in training_step.measure(shape, rounds=1, seconds=0)}
+    assert rows["gconv"]["parameters"] == pytest.approx(rows["attention"]["parameters"], rel=0.02)
+    assert {"gconv in PyTorch, blc", "gconv in PyTorch, bcl"} < set(rows)
+
+
+@pytest.mark.parametrize("name, module", [("ops", operator), ("step", training_step)])
+def test_published_tables_are_those_of_their_records(name, module):
+    record = json.loads((RECORDS / f"{name}.json").read_text())
+    published = (RECORDS / f"{name}.md").read_text()
+    assert module.table(record["rows"]) in published
+    assert record["goals"] == [list(goal) for goal in module.bars(record["rows"])]
+    for what, ratio, bound in record["goals"]:
+        assert f"| {what} | {ratio:.3g} | {bound:.3g} | {'met' if ratio <= bound else 'MISSED'} |" in published
