@@ -1,4 +1,4 @@
-"""A sequence classifier: embedding, a stack of blocks, pooling over the real tokens, head."""
+"""A sequence classifier: embedding, a stack of blocks, pooling over the real tokens, head; or two towers for pairs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +14,17 @@ from gconv.ops import cost
 
 
 class Classifier(nnx.Module):
-    """Maps sequences of bytes to class scores. See `__call__`.
+    """Maps sequences of bytes, or pairs of them, to class scores. See `__call__`.
+
+    The two sequences of a pair pass the same tower, and their pooled features u, v meet in the head of Long Range
+    Arena's Retrieval (Tay et al. 2021): [u, v, u − v, u ⊙ v] → linear → ReLU → linear.
 
     Args:
       mixer: builds a token mixer: any callable with the signature of those in `gconv.models.mixers`.
       mixer_options: its keyword options.
       length: the number of positions; shorter sequences are padded to it by the caller.
       classes: the number of scores.
+      documents: sequences of an example, 1 or 2.
       vocabulary: the number of token ids, or 0 for pixels: intensities 0..255, taken as numbers in [−1, 1].
       layers, features: the stack's depth and width.
       mlp_ratio: hidden units of each block's perceptron, in multiples of features; 0 for none.
@@ -39,6 +43,7 @@ class Classifier(nnx.Module):
         length: int,
         classes: int,
         vocabulary: int,
+        documents: int,
         layers: int,
         features: int,
         mlp_ratio: float,
@@ -74,16 +79,27 @@ class Classifier(nnx.Module):
             for _ in range(layers)
         )
         self.norm = LayerNorm(features, layout=self.blocks[-1].layout, dtype=dtype) if norm_first else None
+        self.pairs = documents == 2
+        self.compare = nnx.Linear(4 * features, features, rngs=rngs) if self.pairs else None
         self.head = nnx.Linear(features, classes, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """Class scores (batch, classes) float32.
 
-        inputs (batch, length) integers, lengths (batch,) the number of real tokens of each, at its beginning.
-        A token's value never marks padding: a black pixel is a pixel. ValueError if inputs are longer than the model.
+        inputs (batch, length) integers, lengths (batch,) the number of real tokens of each, at its beginning; for pairs
+        (batch, 2, length) and (batch, 2). A token's value never marks padding: a black pixel is a pixel. ValueError if
+        inputs are longer than the model.
         """
-        if inputs.shape[1] > self.length:
-            raise ValueError(f"inputs have length {inputs.shape[1]}; the model's is {self.length}")
+        if inputs.shape[-1] > self.length:
+            raise ValueError(f"inputs have length {inputs.shape[-1]}; the model's is {self.length}")
+        if self.compare is None:
+            return self.head(self._features(inputs, lengths, key))
+        both = self._features(inputs.reshape(-1, inputs.shape[2]), lengths.reshape(-1), key)
+        u, v = jnp.moveaxis(both.reshape(len(inputs), 2, -1), 1, 0)
+        return self.head(jax.nn.relu(self.compare(jnp.concatenate([u, v, u - v, u * v], axis=-1))))
+
+    def _features(self, inputs: jax.Array, lengths: jax.Array, key: jax.Array | None) -> jax.Array:
+        """(sequences, length) → (sequences, features) float32."""
         keys = [None] * (len(self.blocks) + 1) if key is None else jax.random.split(key, len(self.blocks) + 1)
         mask = jnp.arange(inputs.shape[1]) < lengths[:, None]
         x = self.dropout(self._embed(inputs), deterministic=key is None, rngs=keys[-1])
@@ -94,7 +110,7 @@ class Classifier(nnx.Module):
             x = block(x, mask, key=block_key)
         if self.norm is not None:
             x = self.norm(x)
-        return self.head(mean_of_real_tokens(x.astype(jnp.float32), mask, layout))
+        return mean_of_real_tokens(x.astype(jnp.float32), mask, layout)
 
     def _embed(self, inputs: jax.Array) -> jax.Array:
         if not self.vocabulary:
@@ -105,8 +121,13 @@ class Classifier(nnx.Module):
         return x
 
     def flops(self, length: int) -> cost.Flops:
+        """Of one example: both sequences of a pair."""
         embed = cost.NONE if self.vocabulary else cost.dense(length, 1, self.features)
-        return sum((block.flops(length) for block in self.blocks), embed) + cost.dense(1, self.features, self.classes)
+        tower = sum((block.flops(length) for block in self.blocks), embed)
+        head = cost.dense(1, self.features, self.classes)
+        if self.compare is None:
+            return tower + head
+        return tower + tower + cost.dense(1, 4 * self.features, self.features) + head
 
 
 def mean_of_real_tokens(x: jax.Array, mask: jax.Array, layout: str) -> jax.Array:

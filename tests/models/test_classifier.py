@@ -18,6 +18,7 @@ def classifier(mixer, options, **changes):
         "length": 16,
         "classes": 3,
         "vocabulary": 11,
+        "documents": 1,
         "layers": 2,
         "features": 8,
         "mlp_ratio": 2.0,
@@ -74,6 +75,21 @@ def test_a_branch_is_dropped_once(mixer):
 def test_the_projects_own_layer_is_a_mixer_like_the_others():
     model = classifier(GlobalConv, {"boundary": "circular"})
     assert model(*batch()).shape == (4, 3)
+
+
+@pytest.mark.parametrize("mixer", [GCONV, ATTENTION])
+def test_pairs_pass_one_tower_and_meet_in_the_head(mixer):
+    """Each sequence's features are those of the classifier of single sequences, compared as the formula says."""
+    model = classifier(*mixer, documents=2)
+    inputs, lengths = batch()
+    pairs, pair_lengths = jnp.stack([inputs, inputs[::-1]], 1), jnp.stack([lengths, lengths[::-1]], 1)
+    scores = model(pairs, pair_lengths)
+    u = model._features(inputs, lengths, None)
+    v = u[::-1]
+    hidden = jnp.concatenate([u, v, u - v, u * v], 1) @ model.compare.kernel[...] + model.compare.bias[...]
+    np.testing.assert_allclose(scores, model.head(jnp.maximum(hidden, 0)), atol=1e-5)
+    assert not np.allclose(scores, model(pairs[:, ::-1], pair_lengths[:, ::-1]))  # the head knows first from second
+    assert model.flops(16).fft > 2 * classifier(*mixer).flops(16).fft
 
 
 def test_inputs_longer_than_the_model_are_refused():
