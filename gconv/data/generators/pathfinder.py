@@ -29,6 +29,8 @@ SEED_DRAWS = 3  # for a distractor's first paddle, should it leave the window
 DISTRACTOR_ATTEMPTS = 5  # for each distractor, before it is left out
 FREE = 76  # a mask value up to 0.3 · 255 counts as free
 CROWDED = 459  # masks of two paddles may add up to less than 1.8 · 255
+MAX_ATTEMPTS = 1_000_000  # at a pair of targets; the presets need a few hundred to a few thousand
+CHUNK_PIXELS = 1 << 21  # of images that are drawn together; it changes no result
 DEGREES = 360
 FULL = 255
 WEIGHT_UNIT = 1 << 20  # weights of candidates are multiples of 1/2^20
@@ -86,12 +88,10 @@ class Scenes(NamedTuple):
 
 def generate(stimulus: Stimulus, seed: int, start: int, stop: int, workers: int = 1) -> Iterator[Example]:
     """Yields images start..stop-1 of a seed, the same ones for any number of worker processes."""
-    if not 0 <= start <= stop:
-        raise ValueError(f"start {start} and stop {stop}: expected 0 <= start <= stop")
     if workers < 1:
         raise ValueError(f"workers {workers}: expected at least 1")
-    _check(stimulus, seed)
-    chunk = _batch(stimulus)
+    _check(stimulus, seed, start, stop)
+    chunk = max(1, CHUNK_PIXELS // stimulus.size**2)
     tasks = [(stimulus, seed, i, min(i + chunk, stop)) for i in range(start, stop, chunk)]
     return _examples(tasks, workers)
 
@@ -116,14 +116,9 @@ def _chunk(stimulus: Stimulus, seed: int, start: int, stop: int) -> tuple[np.nda
     return scenes.images, scenes.labels.tolist()
 
 
-def _batch(stimulus: Stimulus) -> int:
-    """Images, and attempts at a pair of targets, that are worked on at once; it changes no result."""
-    return max(32, (1 << 20) // stimulus.size**2)
-
-
 def draw(stimulus: Stimulus, seed: int, start: int, stop: int) -> Scenes:
     """Draws images start..stop-1 of a seed with their geometry, in memory and in this process."""
-    _check(stimulus, seed)
+    _check(stimulus, seed, start, stop)
     n, paddles = stop - start, stimulus.paddles
     shorts = (n, stimulus.distractors, stimulus.distractor_paddles)
     keys = _hash(np.full(n, seed, np.uint64), np.arange(start, stop, dtype=np.uint64))
@@ -165,6 +160,35 @@ def draw(stimulus: Stimulus, seed: int, start: int, stop: int) -> Scenes:
         scenes.distractor_angles[members] = t.angles[distractors.strokes]
         scenes.drawn[members] = drawn
     return scenes
+
+
+def _check(stimulus: Stimulus, seed: int, start: int, stop: int) -> None:
+    """Raises ValueError for what can't be drawn."""
+    s = stimulus
+    rules = {
+        f"start {start}, stop {stop}: expected 0 <= start <= stop": 0 <= start <= stop,
+        f"seed {seed}: expected 0 <= seed < 2^64": 0 <= seed < 1 << 64,
+        f"padding {s.padding}, length {s.length}: expected at least 1": min(s.padding, s.length) >= 1,
+        f"thickness {s.thickness}: expected halves above 0": s.thickness > 0 and s.thickness * ANTIALIAS % 1 == 0,
+        f"margins {s.margins}: expected one or more, at least 1": min(s.margins, default=0) >= 1,
+        f"continuity {s.continuity}: expected above 0": s.continuity > 0,
+        f"marker_radius {s.marker_radius}: expected above 0": s.marker_radius > 0,
+        f"contrasts {s.target_contrast}, {s.distractor_contrast}: expected 0.01 to 2.55": all(
+            0.01 <= c <= 2.55 for c in (s.target_contrast, s.distractor_contrast)
+        ),
+        f"paddles {s.paddles}, distractor_paddles {s.distractor_paddles}, distractors {s.distractors}: "
+        "expected at least 2, 2 and 0": s.paddles >= 2 and s.distractor_paddles >= 2 and s.distractors >= 0,
+    }
+    for complaint, holds in rules.items():
+        if not holds:
+            raise ValueError(complaint)
+    # The first paddles and their pivots then lie in the window whatever is drawn, which saves repeating draws.
+    nearest = max(s.margins) + s.length + 3
+    if s.seed_distance < nearest:
+        raise ValueError(f"seed_distance {s.seed_distance}: expected at least length + margin + 3 = {nearest}")
+    for margin in s.margins:
+        if 4 * s.seed_distance >= s.size or not _tables(s, margin).usable.any():
+            raise ValueError(f"size {s.size}: too small for length {s.length} and seed_distance {s.seed_distance}")
 
 
 class _Snakes(NamedTuple):
@@ -301,7 +325,9 @@ def _targets(t: _Tables, keys: np.ndarray) -> tuple[_Snakes, np.ndarray, _Masks]
     masks = _Masks(*(np.repeat(empty, n, axis=0) for empty in t.empty))
     attempts, todo = np.zeros(n, np.int64), np.arange(n)
     while len(todo):
-        ahead = math.ceil(_batch(t.stimulus) / (len(todo) * t.usable.mean()))
+        if (attempts[todo] >= MAX_ATTEMPTS).any():
+            raise ValueError(f"{MAX_ATTEMPTS} pairs of targets failed: {t.stimulus} has too little room for them")
+        ahead = math.ceil(min(1024, 4 * CHUNK_PIXELS // t.stimulus.size**2) / (len(todo) * t.usable.mean()))
         numbers = attempts[todo][:, None] + np.arange(ahead)
         tries = _hash(_hash(keys[todo], 1)[:, None], numbers)
         owner, number = np.nonzero(t.usable[_below(_hash(tries, 0), DEGREES)])  # the others fail at once
@@ -418,7 +444,7 @@ def _mark(t: _Tables, values: np.ndarray, markers: np.ndarray) -> None:
             np.maximum(canvas[rows, columns], stamp, out=canvas[rows, columns])
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _marker(size: int, radius: float, row: int, column: int) -> tuple[slice, slice, np.ndarray]:
     """A disc around a pixel: the rows and columns that it reaches, and its values (r, c) uint16 there.
 
@@ -440,7 +466,7 @@ _shrink = functools.lru_cache(raster.lanczos)
 # Tables.
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _tables(stimulus: Stimulus, margin: int) -> _Tables:
     size, length = stimulus.size, stimulus.length
     reach = length + margin  # of a head from its pivot
@@ -471,9 +497,7 @@ def _tables(stimulus: Stimulus, margin: int) -> _Tables:
     pad = half + 2 * margin + 2
     window = np.ones((1, size, size), np.uint8)
     taken = np.pad(_border(window, 0, stimulus.padding), ((0, 0), (pad, pad), (pad, pad)))
-    near = np.pad(
-        _border(window, 0, stimulus.padding + margin), ((0, 0), (pad, pad), (pad, pad)), constant_values=FULL
-    )
+    near = np.pad(_border(window, 0, stimulus.padding + margin), ((0, 0), (pad, pad), (pad, pad)), constant_values=FULL)
     return _Tables(
         stimulus=stimulus,
         margin=margin,
@@ -531,7 +555,3 @@ def _stamps(units: np.ndarray, half: int, stimulus: Stimulus, margin: int) -> tu
     dilated = raster.dilate(lines, grown)[:, grown:-grown, grown:-grown]
     weights = raster.lanczos(2 * centre + 1, 2 * half + 1)
     return raster.resample(lines, weights, weights), raster.resample(dilated, weights, weights)
-
-
-def _check(stimulus: Stimulus, seed: int) -> None:
-    pass
