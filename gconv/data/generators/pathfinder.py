@@ -149,10 +149,10 @@ def draw(stimulus: Stimulus, seed: int, start: int, stop: int) -> Scenes:
         heads, short_heads = t.heads(targets), t.heads(distractors)
         markers = np.stack([targets.centres[rows, origin, 0], heads[rows, terminal, -1]], axis=1)
         _mark(t, values, markers)
-        highest = values.max(axis=(1, 2)).astype(np.int64)[:, None, None]
-        scenes.images[members] = (2 * 255 * values.astype(np.int64) + highest) // (2 * highest)
+        highest = values.max(axis=(1, 2)).astype(np.float64)  # the lowest is 0
+        scenes.images[members] = np.floor(FULL * values.astype(np.float64) / highest[:, None, None] + 0.5)
         scenes.attempts[members] = attempts
-        scenes.peaks[members] = highest[:, 0, 0] / (100 * FULL)
+        scenes.peaks[members] = highest
         scenes.markers[members] = markers
         scenes.tips[members], scenes.heads[members] = targets.centres[:, :, 0], heads
         scenes.angles[members] = t.angles[targets.strokes]
@@ -173,8 +173,8 @@ def _check(stimulus: Stimulus, seed: int, start: int, stop: int) -> None:
         f"margins {s.margins}: expected one or more, at least 1": min(s.margins, default=0) >= 1,
         f"continuity {s.continuity}: expected above 0": s.continuity > 0,
         f"marker_radius {s.marker_radius}: expected above 0": s.marker_radius > 0,
-        f"contrasts {s.target_contrast}, {s.distractor_contrast}: expected 0.01 to 2.55": all(
-            0.01 <= c <= 2.55 for c in (s.target_contrast, s.distractor_contrast)
+        f"contrasts {s.target_contrast}, {s.distractor_contrast}: expected above 0": (
+            min(s.target_contrast, s.distractor_contrast) > 0
         ),
         f"paddles {s.paddles}, distractor_paddles {s.distractor_paddles}, distractors {s.distractors}: "
         "expected at least 2, 2 and 0": s.paddles >= 2 and s.distractor_paddles >= 2 and s.distractors >= 0,
@@ -218,6 +218,8 @@ class _Tables(NamedTuple):
     angles: np.ndarray  # (strokes,) float
     units: np.ndarray  # (strokes, 2) float: their sines and cosines
     paddles: np.ndarray  # (strokes, k, k) uint8: images of the paddles
+    targets: np.ndarray  # (strokes, k, k) float32: the same with the targets' contrast
+    distractors: np.ndarray  # (strokes, k, k) float32
     masks: np.ndarray  # (strokes, k, k) uint8: the same dilated by the margin before it is shrunk
     room: np.ndarray  # (strokes, k, k) uint8: the largest mask value that lets the paddle pass
     near: np.ndarray  # (strokes, k + 2·margin, k + 2·margin) uint8: masks dilated once more
@@ -416,24 +418,21 @@ def _seed_distractor(
     return None
 
 
-# Painting. Values are in units of 1/25500: 8-bit stamps times contrast in per cent.
+# Painting. Values are float32 and are stretched to 0..255 in float64; so are halves rounded in the reference images.
 
 
 def _paint(t: _Tables, targets: _Snakes, distractors: _Snakes, drawn: np.ndarray) -> np.ndarray:
-    """The paddles of n images, (n, side, side) uint16, with the border of `pad` pixels."""
+    """The paddles of n images, (n, size, size) float32."""
     n, side = len(drawn), t.empty.taken.shape[1]
-    canvas = np.zeros((n, side, side), np.uint16)
-    layers = (
-        (targets, np.ones((n, 2), bool), t.stimulus.target_contrast),
-        (distractors, drawn, t.stimulus.distractor_contrast),
-    )
-    for snakes, shown, contrast in layers:
-        level = np.uint16(round(100 * contrast))
+    canvas = np.zeros((n, side, side), np.float32)
+    for snakes, shown, stamps in (
+        (targets, np.ones((n, 2), bool), t.targets),
+        (distractors, drawn, t.distractors),
+    ):
         for snake in range(shown.shape[1]):
             rows = np.flatnonzero(shown[:, snake])
             for k in range(snakes.strokes.shape[2]):
-                stamps = t.paddles[snakes.strokes[rows, snake, k]] * level
-                _stamp(canvas, stamps, rows, snakes.centres[rows, snake, k], t.pad)
+                _stamp(canvas, stamps[snakes.strokes[rows, snake, k]], rows, snakes.centres[rows, snake, k], t.pad)
     return canvas[:, t.pad : t.pad + t.stimulus.size, t.pad : t.pad + t.stimulus.size]
 
 
@@ -446,7 +445,7 @@ def _mark(t: _Tables, values: np.ndarray, markers: np.ndarray) -> None:
 
 @functools.cache
 def _marker(size: int, radius: float, row: int, column: int) -> tuple[slice, slice, np.ndarray]:
-    """A disc around a pixel: the rows and columns that it reaches, and its values (r, c) uint16 there.
+    """A disc around a pixel: the rows and columns that it reaches, and its values (r, c) float32 there.
 
     Quirk: its centre is the pixel's corner of the enlarged canvas, a quarter of a pixel up and left of the centre.
     """
@@ -457,7 +456,7 @@ def _marker(size: int, radius: float, row: int, column: int) -> tuple[slice, sli
     filled = np.where(y[:, None] ** 2 + x**2 <= (ANTIALIAS * radius) ** 2, FULL, 0)
     rows, columns = (slice(max(0, p - edge), min(size, p + edge + 1)) for p in (row, column))
     stamp = raster.resample(filled, weights[rows, slice(*spans[0])], weights[columns, slice(*spans[1])])
-    return rows, columns, stamp.astype(np.uint16) * np.uint16(100)
+    return rows, columns, (stamp / FULL).astype(np.float32)
 
 
 _shrink = functools.lru_cache(raster.lanczos)
@@ -505,6 +504,8 @@ def _tables(stimulus: Stimulus, margin: int) -> _Tables:
         angles=angles,
         units=units,
         paddles=paddles,
+        targets=(paddles / FULL * stimulus.target_contrast).astype(np.float32),
+        distractors=(paddles / FULL * stimulus.distractor_contrast).astype(np.float32),
         masks=masks,
         room=np.minimum(CROWDED - 1 - masks.astype(np.int64), FULL).astype(np.uint8),
         near=raster.dilate(masks, margin),
