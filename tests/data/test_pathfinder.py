@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gconv.data.generators import pathfinder, raster
+from gconv.data.generators import paddles, pathfinder, raster
 from gconv.data.generators.pathfinder import STIMULI, draw, generate
 
 SEED = 7
@@ -275,6 +275,12 @@ def test_labels_are_what_following_the_contour_finds(small, large):
         np.testing.assert_array_equal(scenes.labels[known], np.array(found)[known].astype(int))
 
 
+def test_there_may_be_no_distractors():
+    scenes = draw(STIMULI[32]._replace(distractors=0), SEED, 0, 20)
+    assert scenes.drawn.shape == (20, 0) and scenes.distractor_heads.shape == (20, 0, 4, 2)
+    assert (scenes.peaks == 1).all()
+
+
 def test_classes_are_balanced_and_no_image_comes_twice(small):
     assert small.labels.mean() == pytest.approx(0.5, abs=4 * 0.5 / len(small.labels) ** 0.5)
     assert len({image.tobytes() for image in small.images}) == len(small.images)
@@ -310,6 +316,20 @@ def test_a_seed_gives_the_same_bytes_on_every_machine(size, count, digest):
     assert content.hexdigest()[:16] == digest
 
 
+@pytest.mark.parametrize("size", STIMULI)
+def test_the_last_bits_of_sines_decide_nothing(size, monkeypatch):
+    exact = [paddles.tables(STIMULI[size], margin) for margin in STIMULI[size].margins]
+    noise = np.random.default_rng(0)
+    for name in ("sin", "cos"):
+        function = getattr(np, name)
+        monkeypatch.setattr(np, name, lambda x, f=function: f(x) * (1 + noise.integers(-2, 3, np.shape(x)) * 2.0**-52))
+    for tables in exact:
+        noisy = paddles.tables.__wrapped__(*tables[:2])
+        for name in {*tables._fields} - {"stimulus", "margin", "pad", "solid"}:
+            np.testing.assert_allclose(getattr(noisy, name), getattr(tables, name), rtol=1e-15, err_msg=name)
+        assert all(np.array_equal(*pixels) for pixels in zip(noisy.solid, tables.solid, strict=True))
+
+
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 def test_lines_are_pillows(width):
     image, draw = (pytest.importorskip(f"PIL.{name}") for name in ("Image", "ImageDraw"))
@@ -342,12 +362,12 @@ def test_resampling_is_pillows(size, new):
     ],
 )
 def test_a_first_paddle_points_where_the_reference_lets_it(size, margin, unusable):
-    usable = pathfinder._tables(STIMULI[size], margin).usable
+    usable = paddles.tables(STIMULI[size], margin).usable
     np.testing.assert_array_equal(np.flatnonzero(~usable) - 180, list(unusable))
 
 
 def test_the_first_target_starts_where_the_reference_lets_it(small):
-    tables = pathfinder._tables(STIMULI[32], 1)
+    tables = paddles.tables(STIMULI[32], 1)
     for low, high, corner, extent in ((-150, -139, (14, 15), (3, 2)), (-138, -121, (14, 14), (3, 3))):
         assert (tables.corner[low + 180 : high + 181] == corner).all()
         assert (tables.extent[low + 180 : high + 181] == extent).all()
@@ -365,7 +385,7 @@ def test_the_first_target_starts_where_the_reference_lets_it(small):
     ],
 )
 def test_paddles_are_as_bright_as_the_references(size, margin, values, mean):
-    peaks = pathfinder._tables(STIMULI[size], margin).paddles.max(axis=(1, 2))
+    peaks = paddles.tables(STIMULI[size], margin).paddles.max(axis=(1, 2))
     assert peaks.mean() == pytest.approx(mean, abs=0.6)
     if isinstance(values, list):
         assert np.unique(peaks).tolist() == values
@@ -374,7 +394,7 @@ def test_paddles_are_as_bright_as_the_references(size, margin, values, mean):
 
 
 def test_a_marker_is_the_references():
-    rows, columns, values = pathfinder._marker(32, 1.5, 15, 20)
+    rows, columns, values = paddles.marker(32, 1.5, 15, 20)
     values = values[13 - rows.start : 17 - rows.start, 18 - columns.start : 23 - columns.start] * 255
     assert values.round().astype(int).tolist() == [
         [0, 28, 65, 3, 1],
@@ -387,7 +407,7 @@ def test_a_marker_is_the_references():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"thickness": 0.7}, "thickness 0.7: expected halves"),
+        ({"thickness": 0.7}, "thickness 0.7: expected a multiple of 1/2"),
         ({"margins": ()}, r"margins \(\): expected one or more"),
         ({"seed_distance": 5}, "seed_distance 5: expected at least length \\+ margin \\+ 3 = 6"),
         ({"seed_distance": 8}, "size 32: too small for length 2 and seed_distance 8"),

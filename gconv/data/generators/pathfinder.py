@@ -7,12 +7,12 @@ shape the distribution, follow the published stimulus generator; they are marked
 something else.
 
 Positions are (row, column), rows downwards. Angles are in radians, with (sin, cos) for (row, column). Every random
-number is a hash of the seed, the image's index and the number's place in that image, and no result of floating-point
-arithmetic decides anything without a margin: image i of a seed is the same on every machine, for any batch and worker.
+number is a hash of the seed, the image's index and the number's place in that image. Sines enter through the
+rounded tables of `paddles` only; the rest are integers and single IEEE operations. So image i of a seed is the same on
+every machine, in any batch and any process.
 """
 
 import collections
-import functools
 import math
 import multiprocessing
 from collections.abc import Iterator
@@ -21,38 +21,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from gconv.data.generators import raster
+from gconv.data.generators.paddles import ANTIALIAS, DEGREES, FULL, WEIGHT_UNIT, Stimulus, Tables, marker, tables
 
-ANTIALIAS = 2  # paddles and markers are drawn so many times larger, then shrunk
 PADDLE_DRAWS = 3  # for each paddle, before its snake is given up
 SEED_DRAWS = 3  # for a distractor's first paddle, should it leave the window
 DISTRACTOR_ATTEMPTS = 5  # for each distractor, before it is left out
 FREE = 76  # a mask value up to 0.3 · 255 counts as free
-CROWDED = 459  # masks of two paddles may add up to less than 1.8 · 255
 MAX_ATTEMPTS = 1_000_000  # at a pair of targets; the presets need a few hundred to a few thousand
 CHUNK_PIXELS = 1 << 21  # of images that are drawn together; it changes no result
-DEGREES = 360
-FULL = 255
-WEIGHT_UNIT = 1 << 20  # weights of candidates are multiples of 1/2^20
-
-
-class Stimulus(NamedTuple):
-    """What is drawn, in pixels. The presets are in STIMULI."""
-
-    size: int  # of the window
-    padding: int  # width of the border that paddles keep off
-    length: int  # of a paddle
-    thickness: float  # of a paddle, in halves
-    margins: tuple[int, ...]  # kept around paddles; each image draws one of them
-    seed_distance: int  # between the first paddles of the two targets
-    continuity: float  # the larger, the straighter are the snakes
-    marker_radius: float
-    target_contrast: float
-    distractor_contrast: float
-    paddles: int = 14  # of a target
-    distractor_paddles: int = 4
-    distractors: int = 5
-
 
 STIMULI = {
     # The reference generator draws targets at 32 × 32, and only there, with 3/4 of the distractors' contrast.
@@ -119,47 +95,40 @@ def _chunk(stimulus: Stimulus, seed: int, start: int, stop: int) -> tuple[np.nda
 def draw(stimulus: Stimulus, seed: int, start: int, stop: int) -> Scenes:
     """Draws images start..stop-1 of a seed with their geometry, in memory and in this process."""
     _check(stimulus, seed, start, stop)
-    n, paddles = stop - start, stimulus.paddles
-    shorts = (n, stimulus.distractors, stimulus.distractor_paddles)
-    keys = _hash(np.full(n, seed, np.uint64), np.arange(start, stop, dtype=np.uint64))
-    labels, chosen, first = (_below(_hash(keys, 0, i), m) for i, m in enumerate((2, len(stimulus.margins), 2)))
-    scenes = Scenes(
-        images=np.zeros((n, stimulus.size, stimulus.size), np.uint8),
+    keys = _hash(np.full(stop - start, seed, np.uint64), np.arange(start, stop, dtype=np.uint64))
+    margins = np.array(stimulus.margins)[_below(_hash(keys, 0, 1), len(stimulus.margins))]
+    members = [np.flatnonzero(margins == margin) for margin in stimulus.margins]
+    parts = [_scenes(tables(stimulus, m), keys[rows]) for m, rows in zip(stimulus.margins, members, strict=True)]
+    order = np.argsort(np.concatenate(members))
+    return Scenes(*(np.concatenate(arrays)[order] for arrays in zip(*parts, strict=True)))
+
+
+def _scenes(t: Tables, keys: np.ndarray) -> Scenes:
+    n = len(keys)
+    labels, origin = _below(_hash(keys, 0, 0), 2), _below(_hash(keys, 0, 2), 2)
+    targets, attempts, masks = _targets(t, keys)
+    distractors, drawn = _distractors(t, keys, masks)
+    values = _paint(t, targets, distractors, drawn)
+    heads, rows = _heads(t, targets), np.arange(n)
+    terminal = np.where(labels == 1, origin, 1 - origin)
+    markers = np.stack([targets.centres[rows, origin, 0], heads[rows, terminal, -1]], axis=1)
+    _mark(t, values, markers)
+    peaks = values.max(axis=(1, 2)).astype(np.float64)  # the lowest value is 0
+    return Scenes(
+        images=np.floor(FULL * values.astype(np.float64) / peaks[:, None, None] + 0.5).astype(np.uint8),
         labels=labels,
-        margins=np.array(stimulus.margins)[chosen],
-        attempts=np.zeros(n, np.int64),
-        peaks=np.zeros(n),
-        markers=np.zeros((n, 2, 2), np.int64),
-        tips=np.zeros((n, 2, 2), np.int64),
-        heads=np.zeros((n, 2, paddles, 2), np.int64),
-        angles=np.zeros((n, 2, paddles)),
-        distractor_tips=np.zeros((*shorts[:2], 2), np.int64),
-        distractor_heads=np.zeros((*shorts, 2), np.int64),
-        distractor_angles=np.zeros(shorts),
-        drawn=np.zeros(shorts[:2], bool),
+        margins=np.full(n, t.margin),
+        attempts=attempts,
+        peaks=peaks,
+        markers=markers,
+        tips=targets.centres[:, :, 0],
+        heads=heads,
+        angles=t.angles[targets.strokes],
+        distractor_tips=distractors.centres[:, :, 0],
+        distractor_heads=_heads(t, distractors),
+        distractor_angles=t.angles[distractors.strokes],
+        drawn=drawn,
     )
-    for i, margin in enumerate(stimulus.margins):
-        members = np.flatnonzero(chosen == i)
-        t = _tables(stimulus, margin)
-        targets, attempts, masks = _targets(t, keys[members])
-        distractors, drawn = _distractors(t, keys[members], masks)
-        values = _paint(t, targets, distractors, drawn)
-        rows = np.arange(len(members))
-        origin, terminal = first[members], np.where(labels[members] == 1, first[members], 1 - first[members])
-        heads, short_heads = t.heads(targets), t.heads(distractors)
-        markers = np.stack([targets.centres[rows, origin, 0], heads[rows, terminal, -1]], axis=1)
-        _mark(t, values, markers)
-        highest = values.max(axis=(1, 2)).astype(np.float64)  # the lowest is 0
-        scenes.images[members] = np.floor(FULL * values.astype(np.float64) / highest[:, None, None] + 0.5)
-        scenes.attempts[members] = attempts
-        scenes.peaks[members] = highest
-        scenes.markers[members] = markers
-        scenes.tips[members], scenes.heads[members] = targets.centres[:, :, 0], heads
-        scenes.angles[members] = t.angles[targets.strokes]
-        scenes.distractor_tips[members], scenes.distractor_heads[members] = distractors.centres[:, :, 0], short_heads
-        scenes.distractor_angles[members] = t.angles[distractors.strokes]
-        scenes.drawn[members] = drawn
-    return scenes
 
 
 def _check(stimulus: Stimulus, seed: int, start: int, stop: int) -> None:
@@ -169,7 +138,8 @@ def _check(stimulus: Stimulus, seed: int, start: int, stop: int) -> None:
         f"start {start}, stop {stop}: expected 0 <= start <= stop": 0 <= start <= stop,
         f"seed {seed}: expected 0 <= seed < 2^64": 0 <= seed < 1 << 64,
         f"padding {s.padding}, length {s.length}: expected at least 1": min(s.padding, s.length) >= 1,
-        f"thickness {s.thickness}: expected halves above 0": s.thickness > 0 and s.thickness * ANTIALIAS % 1 == 0,
+        f"thickness {s.thickness}: expected a multiple of 1/2 above 0": s.thickness > 0
+        and s.thickness * ANTIALIAS % 1 == 0,
         f"margins {s.margins}: expected one or more, at least 1": min(s.margins, default=0) >= 1,
         f"continuity {s.continuity}: expected above 0": s.continuity > 0,
         f"marker_radius {s.marker_radius}: expected above 0": s.marker_radius > 0,
@@ -187,7 +157,7 @@ def _check(stimulus: Stimulus, seed: int, start: int, stop: int) -> None:
     if s.seed_distance < nearest:
         raise ValueError(f"seed_distance {s.seed_distance}: expected at least length + margin + 3 = {nearest}")
     for margin in s.margins:
-        if 4 * s.seed_distance >= s.size or not _tables(s, margin).usable.any():
+        if 4 * s.seed_distance >= s.size or not tables(s, margin).usable.any():
             raise ValueError(f"size {s.size}: too small for length {s.length} and seed_distance {s.seed_distance}")
 
 
@@ -198,48 +168,21 @@ class _Snakes(NamedTuple):
     centres: np.ndarray  # (n, snakes, paddles, 2) int
 
 
+def _heads(t: Tables, snakes: _Snakes) -> np.ndarray:
+    heads = snakes.centres.copy()
+    heads[..., 0, :] = t.step(heads[..., 0, :], snakes.strokes[..., 0], t.stimulus.length)
+    return heads
+
+
+def _unplaced(n: int, snakes: int, paddles: int) -> _Snakes:
+    return _Snakes(np.zeros((n, snakes, paddles), np.int64), np.zeros((n, snakes, paddles, 2), np.int64))
+
+
 class _Masks(NamedTuple):
     """Where paddles have been, 0..255, on windows with a border of `pad` pixels around."""
 
     taken: np.ndarray  # (n, side, side) uint8, 0 outside the window: what a new paddle's mask is added to
     near: np.ndarray  # (n, side, side) uint8, 255 outside: the same dilated by the margin, which repels new heads
-
-
-class _Tables(NamedTuple):
-    """All that depends on a stimulus and a margin only.
-
-    Strokes 0..359 are first paddles: integer degrees -180..179, stamped by their tail. Later ones come from the few
-    offsets that a head can have from its pivot; quirk: they are stamped by their head, and drawn backwards from it.
-    """
-
-    stimulus: Stimulus
-    margin: int
-    pad: int
-    angles: np.ndarray  # (strokes,) float
-    units: np.ndarray  # (strokes, 2) float: their sines and cosines
-    paddles: np.ndarray  # (strokes, k, k) uint8: images of the paddles
-    targets: np.ndarray  # (strokes, k, k) float32: the same with the targets' contrast
-    distractors: np.ndarray  # (strokes, k, k) float32
-    masks: np.ndarray  # (strokes, k, k) uint8: the same dilated by the margin before it is shrunk
-    room: np.ndarray  # (strokes, k, k) uint8: the largest mask value that lets the paddle pass
-    near: np.ndarray  # (strokes, k + 2·margin, k + 2·margin) uint8: masks dilated once more
-    offsets: np.ndarray  # (strokes, candidates, 2) int: pivot to possible heads of the next paddle
-    weights: np.ndarray  # (strokes, candidates) int64: cos² of the turn to them, 0 in the filling
-    next: np.ndarray  # (strokes, candidates) int: their strokes
-    solid: list[np.ndarray]  # 360 × (pixels, 2) int: where a first paddle must find free pixels, relative to its tail
-    usable: np.ndarray  # (360,) bool
-    corner: np.ndarray  # (360, 2) int: least position of the tail of the first target
-    extent: np.ndarray  # (360, 2) int: rows and columns of the positions that it can have
-    apart: np.ndarray  # (360, 2) float: tail of the first target to that of the second, before rounding
-    empty: _Masks  # (1, side, side)
-
-    def heads(self, snakes: _Snakes) -> np.ndarray:
-        heads = snakes.centres.copy()
-        heads[..., 0, :] = self.step(heads[..., 0, :], snakes.strokes[..., 0], self.stimulus.length)
-        return heads
-
-    def step(self, points: np.ndarray, strokes: np.ndarray, distance: int) -> np.ndarray:
-        return _step(points, self.units[strokes], distance)
 
 
 # Random numbers: hashes by the finaliser of SplitMix64 (Steele, Lea & Flood 2014).
@@ -270,12 +213,12 @@ def _stamp(canvas: np.ndarray, images: np.ndarray, which: np.ndarray, centres: n
     windows[at] = np.maximum(windows[at], images)
 
 
-def _take(t: _Tables, masks: _Masks, which: np.ndarray, strokes: np.ndarray, centres: np.ndarray) -> None:
+def _take(t: Tables, masks: _Masks, which: np.ndarray, strokes: np.ndarray, centres: np.ndarray) -> None:
     _stamp(masks.taken, t.masks[strokes], which, centres, t.pad)
-    _stamp(masks.near, t.near[strokes], which, centres, t.pad)
+    _stamp(masks.near, t.dilated[strokes], which, centres, t.pad)
 
 
-def _grow(t: _Tables, masks: _Masks, snakes: _Snakes, keys: np.ndarray) -> np.ndarray:
+def _grow(t: Tables, masks: _Masks, snakes: _Snakes, keys: np.ndarray) -> np.ndarray:
     """Extends snakes from their first paddles in turn, one paddle at a time; returns the rows where all succeeded.
 
     A paddle enters the masks only when the next one of its snake has been placed, so neighbours may touch. Of the last
@@ -320,11 +263,11 @@ def _grow(t: _Tables, masks: _Masks, snakes: _Snakes, keys: np.ndarray) -> np.nd
     return alive
 
 
-def _targets(t: _Tables, keys: np.ndarray) -> tuple[_Snakes, np.ndarray, _Masks]:
+def _targets(t: Tables, keys: np.ndarray) -> tuple[_Snakes, np.ndarray, _Masks]:
     """The first pair of targets of each image that succeeds, which attempt that was (from 1), and its masks."""
     n, paddles = len(keys), t.stimulus.paddles
-    kept = _Snakes(np.zeros((n, 2, paddles), np.int64), np.zeros((n, 2, paddles, 2), np.int64))
-    masks = _Masks(*(np.repeat(empty, n, axis=0) for empty in t.empty))
+    kept = _unplaced(n, 2, paddles)
+    masks = _Masks(*(np.repeat(empty, n, axis=0) for empty in (t.taken, t.near)))
     attempts, todo = np.zeros(n, np.int64), np.arange(n)
     while len(todo):
         if (attempts[todo] >= MAX_ATTEMPTS).any():
@@ -334,9 +277,9 @@ def _targets(t: _Tables, keys: np.ndarray) -> tuple[_Snakes, np.ndarray, _Masks]
         tries = _hash(_hash(keys[todo], 1)[:, None], numbers)
         owner, number = np.nonzero(t.usable[_below(_hash(tries, 0), DEGREES)])  # the others fail at once
         tries = tries[owner, number]
-        trial = _Snakes(np.zeros((len(owner), 2, paddles), np.int64), np.zeros((len(owner), 2, paddles, 2), np.int64))
+        trial = _unplaced(len(owner), 2, paddles)
         _seed_targets(t, trial, tries)
-        trial_masks = _Masks(*(np.repeat(empty, len(owner), axis=0) for empty in t.empty))
+        trial_masks = _Masks(*(np.repeat(empty, len(owner), axis=0) for empty in (t.taken, t.near)))
         done = _grow(t, trial_masks, trial, tries)
         winners, first = np.unique(owner[done], return_index=True)
         attempts[todo] += ahead
@@ -347,7 +290,7 @@ def _targets(t: _Tables, keys: np.ndarray) -> tuple[_Snakes, np.ndarray, _Masks]
     return kept, attempts, masks
 
 
-def _seed_targets(t: _Tables, snakes: _Snakes, keys: np.ndarray) -> None:
+def _seed_targets(t: Tables, snakes: _Snakes, keys: np.ndarray) -> None:
     """First paddles: one near the centre, in a free place; the other near it. Quirk: the latter may lie on the first.
 
     Neither can leave the window (`_check` sees to it), so no draw is repeated.
@@ -362,21 +305,21 @@ def _seed_targets(t: _Tables, snakes: _Snakes, keys: np.ndarray) -> None:
     snakes.centres[:, 1, 0] = np.rint(tail + t.apart[_below(direction, DEGREES)])
 
 
-def _distractors(t: _Tables, keys: np.ndarray, masks: _Masks) -> tuple[_Snakes, np.ndarray]:
+def _distractors(t: Tables, keys: np.ndarray, masks: _Masks) -> tuple[_Snakes, np.ndarray]:
     """Draws distractors around the targets in `masks`, which it changes; returns them and which there are."""
     n, count, paddles = len(keys), t.stimulus.distractors, t.stimulus.distractor_paddles
-    kept = _Snakes(np.zeros((n, count, paddles), np.int64), np.zeros((n, count, paddles, 2), np.int64))
+    kept = _unplaced(n, count, paddles)
     drawn = np.zeros((n, count), bool)
     for snake in range(count):
         for attempt in range(DISTRACTOR_ATTEMPTS):
             tries = _hash(keys, 2, snake * DISTRACTOR_ATTEMPTS + attempt)
             degrees = np.stack([_below(_hash(tries, 2 * i), DEGREES) for i in range(SEED_DRAWS)], axis=1)
             hopeful = np.flatnonzero(~drawn[:, snake] & t.usable[degrees[:, 0]])
-            seeds = [_seed_distractor(t, masks.taken[i], degrees[i], tries[i : i + 1]) for i in hopeful]
-            rows = hopeful[[seed is not None for seed in seeds]]
-            trial = _Snakes(np.zeros((len(rows), 1, paddles), np.int64), np.zeros((len(rows), 1, paddles, 2), np.int64))
-            for i, seed in enumerate(filter(None, seeds)):
-                trial.strokes[i, 0, 0], trial.centres[i, 0, 0] = seed
+            starts = [(i, _seed_distractor(t, masks.taken[i], degrees[i], tries[i : i + 1])) for i in hopeful]
+            rows = np.array([i for i, start in starts if start is not None], np.int64)
+            trial = _unplaced(len(rows), 1, paddles)
+            for k, start in enumerate(start for _, start in starts if start is not None):
+                trial.strokes[k, 0, 0], trial.centres[k, 0, 0] = start
             trial_masks = _Masks(masks.taken[rows], masks.near[rows])
             done = _grow(t, trial_masks, trial, tries[rows])
             for whole, part in zip(masks, trial_masks, strict=True):
@@ -388,7 +331,7 @@ def _distractors(t: _Tables, keys: np.ndarray, masks: _Masks) -> tuple[_Snakes, 
 
 
 def _seed_distractor(
-    t: _Tables, taken: np.ndarray, degrees: np.ndarray, key: np.ndarray
+    t: Tables, taken: np.ndarray, degrees: np.ndarray, key: np.ndarray
 ) -> tuple[int, np.ndarray] | None:
     """Stroke and tail of a distractor's first paddle, in a free place anywhere; None if there is none."""
     size, pad, side = t.stimulus.size, t.pad, len(taken)
@@ -421,14 +364,11 @@ def _seed_distractor(
 # Painting. Values are float32 and are stretched to 0..255 in float64; so are halves rounded in the reference images.
 
 
-def _paint(t: _Tables, targets: _Snakes, distractors: _Snakes, drawn: np.ndarray) -> np.ndarray:
+def _paint(t: Tables, targets: _Snakes, distractors: _Snakes, drawn: np.ndarray) -> np.ndarray:
     """The paddles of n images, (n, size, size) float32."""
-    n, side = len(drawn), t.empty.taken.shape[1]
+    n, side = len(drawn), t.taken.shape[1]
     canvas = np.zeros((n, side, side), np.float32)
-    for snakes, shown, stamps in (
-        (targets, np.ones((n, 2), bool), t.targets),
-        (distractors, drawn, t.distractors),
-    ):
+    for snakes, shown, stamps in ((targets, np.ones((n, 2), bool), t.targets), (distractors, drawn, t.distractors)):
         for snake in range(shown.shape[1]):
             rows = np.flatnonzero(shown[:, snake])
             for k in range(snakes.strokes.shape[2]):
@@ -436,123 +376,8 @@ def _paint(t: _Tables, targets: _Snakes, distractors: _Snakes, drawn: np.ndarray
     return canvas[:, t.pad : t.pad + t.stimulus.size, t.pad : t.pad + t.stimulus.size]
 
 
-def _mark(t: _Tables, values: np.ndarray, markers: np.ndarray) -> None:
+def _mark(t: Tables, values: np.ndarray, markers: np.ndarray) -> None:
     for canvas, tips in zip(values, markers.tolist(), strict=True):
         for row, column in tips:
-            rows, columns, stamp = _marker(t.stimulus.size, t.stimulus.marker_radius, row, column)
+            rows, columns, stamp = marker(t.stimulus.size, t.stimulus.marker_radius, row, column)
             np.maximum(canvas[rows, columns], stamp, out=canvas[rows, columns])
-
-
-@functools.cache
-def _marker(size: int, radius: float, row: int, column: int) -> tuple[slice, slice, np.ndarray]:
-    """A disc around a pixel: the rows and columns that it reaches, and its values (r, c) float32 there.
-
-    Quirk: its centre is the pixel's corner of the enlarged canvas, a quarter of a pixel up and left of the centre.
-    """
-    weights = _shrink(ANTIALIAS * size, size)
-    reach, edge = math.ceil(ANTIALIAS * radius), math.ceil(radius) + 4  # the filter adds three pixels
-    spans = [(max(0, ANTIALIAS * p - reach), min(ANTIALIAS * size, ANTIALIAS * p + reach + 1)) for p in (row, column)]
-    y, x = (np.arange(*span) - ANTIALIAS * p for span, p in zip(spans, (row, column), strict=True))
-    filled = np.where(y[:, None] ** 2 + x**2 <= (ANTIALIAS * radius) ** 2, FULL, 0)
-    rows, columns = (slice(max(0, p - edge), min(size, p + edge + 1)) for p in (row, column))
-    stamp = raster.resample(filled, weights[rows, slice(*spans[0])], weights[columns, slice(*spans[1])])
-    return rows, columns, (stamp / FULL).astype(np.float32)
-
-
-_shrink = functools.lru_cache(raster.lanczos)
-
-
-# Tables.
-
-
-@functools.cache
-def _tables(stimulus: Stimulus, margin: int) -> _Tables:
-    size, length = stimulus.size, stimulus.length
-    reach = length + margin  # of a head from its pivot
-    degrees = np.radians(np.arange(-180, 180))
-    samples = np.arange(math.ceil(2 * math.pi * reach)) / reach
-    heads = np.unique(np.floor(reach * np.stack([np.sin(samples), np.cos(samples)], axis=1)), axis=0)
-    angles = np.concatenate([degrees, np.arctan2(*heads.T)])
-    units = _units(angles)
-
-    half = reach + math.ceil(stimulus.thickness)
-    directions = np.concatenate([units[:DEGREES], -units[DEGREES:]])
-    paddles, masks = _stamps(directions, half, stimulus, margin)
-
-    turn = np.abs((angles - angles[:, None] + np.pi) % (2 * np.pi) - np.pi)[:, DEGREES:]
-    cosine = np.cos(np.minimum(stimulus.continuity * turn, np.pi / 2))
-    weights = np.rint(WEIGHT_UNIT * cosine**2).astype(np.int64)
-    order = np.argsort(weights == 0, axis=1, kind="stable")[:, : (weights > 0).sum(axis=1).max()]
-
-    # Quirk: a first paddle is sought where its stamp, shifted by (1, 1) and cut off, would lie on free pixels.
-    solid = [np.argwhere(mask == FULL) - half + 1 for mask in masks[:DEGREES]]
-    solid = [pixels[(np.abs(pixels) <= reach).all(axis=1)] for pixels in solid]
-    low, high = (np.array([f(pixels, axis=0) for pixels in solid]) for f in (np.min, np.max))
-    corner, extent = 2 * stimulus.seed_distance - low, size - 4 * stimulus.seed_distance - (high - low)
-    # Quirk: no place is found if at some corner of the window all of these pixels would lie outside of it.
-    signs = [(1, 1), (1, -1), (-1, 1), (-1, -1)]
-    usable = np.array([all((pixels * s >= 0).all(axis=1).any() for s in signs) for pixels in solid])
-
-    pad = half + 2 * margin + 2
-    window = np.ones((1, size, size), np.uint8)
-    taken = np.pad(_border(window, 0, stimulus.padding), ((0, 0), (pad, pad), (pad, pad)))
-    near = np.pad(_border(window, 0, stimulus.padding + margin), ((0, 0), (pad, pad), (pad, pad)), constant_values=FULL)
-    return _Tables(
-        stimulus=stimulus,
-        margin=margin,
-        pad=pad,
-        angles=angles,
-        units=units,
-        paddles=paddles,
-        targets=(paddles / FULL * stimulus.target_contrast).astype(np.float32),
-        distractors=(paddles / FULL * stimulus.distractor_contrast).astype(np.float32),
-        masks=masks,
-        room=np.minimum(CROWDED - 1 - masks.astype(np.int64), FULL).astype(np.uint8),
-        near=raster.dilate(masks, margin),
-        offsets=heads.astype(np.int64)[order],
-        weights=np.take_along_axis(weights, order, axis=1),
-        next=DEGREES + order,
-        solid=solid,
-        usable=usable & (extent > 0).all(axis=1),
-        corner=corner,
-        extent=extent,
-        apart=np.round(stimulus.seed_distance * units[:DEGREES], 9),
-        empty=_Masks(taken, near),
-    )
-
-
-def _border(window: np.ndarray, inside: int, width: int) -> np.ndarray:
-    out = np.full_like(window, FULL)
-    out[:, width : out.shape[1] - width, width : out.shape[2] - width] = inside
-    return out
-
-
-def _units(angles: np.ndarray) -> np.ndarray:
-    """(sin, cos) of n angles, (n, 2) float64, the same with any mathematical library.
-
-    Quirk: the noise of double precision decides how a whole number is rounded up. That of sin 180° and cos 90°, near
-    1e-16, is kept; of the others that of cos 120° alone matters away from the window's first rows and columns.
-    """
-    units = np.stack([np.sin(angles), np.cos(angles)], axis=1)
-    units = np.where(np.abs(units) < 1e-9, units, np.round(units, 12))
-    units[:, 1] += np.where(units[:, 1] == -0.5, 2**-52, 0)
-    return units
-
-
-def _step(points: np.ndarray, units: np.ndarray, distance: int) -> np.ndarray:
-    """Quirk: rounded up, not to the nearest pixel."""
-    return np.ceil(points + distance * units).astype(np.int64)
-
-
-def _stamps(units: np.ndarray, half: int, stimulus: Stimulus, margin: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and masks (n, 2·half + 1, 2·half + 1) uint8 of paddles from the centre in n directions.
-
-    Quirk: the enlarged canvas isn't quite ANTIALIAS times as large, so paddles come out longer by some per cent.
-    """
-    centre, grown = half * ANTIALIAS, margin * ANTIALIAS
-    ends = _step(np.array([centre]), units, stimulus.length * ANTIALIAS) - centre
-    width = round(stimulus.thickness * ANTIALIAS)
-    lines = np.stack([raster.line(2 * centre + 1, (int(row), int(column)), width) for row, column in ends])
-    dilated = raster.dilate(lines, grown)[:, grown:-grown, grown:-grown]
-    weights = raster.lanczos(2 * centre + 1, 2 * half + 1)
-    return raster.resample(lines, weights, weights), raster.resample(dilated, weights, weights)
