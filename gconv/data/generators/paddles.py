@@ -77,7 +77,8 @@ def tables(stimulus: Stimulus, margin: int) -> Tables:
     reach = length + margin  # of a head from its pivot
     degrees = np.radians(np.arange(-180, 180))
     samples = np.arange(math.ceil(2 * math.pi * reach)) / reach
-    heads = np.unique(np.floor(reach * np.stack([np.sin(samples), np.cos(samples)], axis=1)), axis=0)
+    circle = reach * np.stack([np.sin(samples), np.cos(samples)], axis=1)
+    heads = np.unique(np.floor(circle + 1e-9), axis=0)  # quirk: rounded down, where steps are rounded up
     angles = np.concatenate([degrees, np.arctan2(*heads.T)])
     units = _units(angles)
 

@@ -335,21 +335,15 @@ def _seed_distractor(
 ) -> tuple[int, np.ndarray] | None:
     """Stroke and tail of a distractor's first paddle, in a free place anywhere; None if there is none."""
     size, pad, side = t.stimulus.size, t.pad, len(taken)
-    window = np.s_[pad : pad + size, pad : pad + size]
-    free = taken[window] <= FREE
-    if free.sum() < 0.01 * size**2:
+    if (taken[pad : pad + size, pad : pad + size] <= FREE).sum() < 0.01 * size**2:
         return None
-    blocked = np.zeros((side, side), bool)
-    blocked[window] = ~free
-    frame = blocked[window]
-    frame[[0, -1]] = frame[:, [0, -1]] = True
-    flat, start = blocked.reshape(-1), pad * (side + 1)
+    blocked, start = taken.reshape(-1) > FREE, pad * (side + 1)
     for i, degree in enumerate(degrees):
         if not t.usable[degree]:
             return None
         hit = np.zeros(size * side, bool)
         for shift in start + t.solid[degree] @ np.array([side, 1]):
-            hit |= flat[shift : shift + size * side]
+            hit |= blocked[shift : shift + size * side]
         places = np.flatnonzero(~hit.reshape(size, side)[:, :size])
         if not len(places):
             return None
