@@ -34,6 +34,7 @@ setup(
         "tensorboardX>=2.6,<3",
         "tqdm>=4.66,<5",
         "matplotlib>=3.9,<4",
+        "pillow>=10,<14",
         "numpy>=2.0,<3",
     ],
     extras_require={

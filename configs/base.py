@@ -22,6 +22,7 @@ def base(mixer: str) -> ConfigDict:
                 "length": 0,  # of the model: shorter sequences are padded to it
                 "limit": 0,  # at most so many examples of each split; 0 for all
                 "allow_stand_in": False,  # whether made-up data may stand in for a set that isn't prepared
+                "validation_is_test": False,  # as LRA does on Text, to compare with its numbers; the record says so
             },
             "model": {
                 "mixer": "",  # the import path of its class

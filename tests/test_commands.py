@@ -57,8 +57,11 @@ def test_bad_input_gets_one_line_and_a_status(tmp_path, arguments, message):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "expected one task: listops, text, image; got none"),
-        (["speech"], "unknown task 'speech'; expected one of listops, text, image"),
+        (
+            [],
+            "expected one task: listops, text, retrieval, image, pathfinder, pathx, path256, same_film, or all; got",
+        ),
+        (["speech"], "unknown task 'speech'; expected one of listops, text, retrieval, image, "),
         (["listops/tiny"], "listops has no variant 'tiny'; it has lra, short, smoke"),
         (["text/lra"], "text has no variant 'lra'; it has none"),
         (["text", "--source=/nowhere"], "--source: /nowhere is no folder"),

@@ -12,7 +12,10 @@ Array = Any  # np.ndarray on the host, jax.Array on devices
 
 
 class Batch(NamedTuple):
-    """inputs (batch, length) uint8; lengths, labels (batch,) int32; weights (batch,) float32, 0 for padding rows."""
+    """inputs (batch, length) uint8; lengths, labels (batch,) int32; weights (batch,) float32, 0 for padding rows.
+
+    Of pairs of sequences, inputs are (batch, 2, length) and lengths (batch, 2).
+    """
 
     inputs: Array
     lengths: Array

@@ -11,18 +11,22 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from gconv.data.builders.archives import ArchiveBuilder
+from gconv.data.builders.base import Builder
 from gconv.data.builders.cifar10 import Cifar10
 from gconv.data.builders.imdb import Imdb
 from gconv.data.builders.listops import Listops
+from gconv.data.builders.pathfinder import Path256, Pathfinder, Pathx
+from gconv.data.builders.retrieval import Retrieval
+from gconv.data.builders.same_film import SameFilm
 from gconv.data.generators import listops, stand_in
+from gconv.data.generators.stand_in import Example
 from gconv.errors import UserError
 from gconv.progress import say
 
@@ -33,25 +37,37 @@ tfds.disable_progress_bar()  # its bars don't know how much there is to come; ou
 
 
 class Task(NamedTuple):
-    """A classification task over sequences of bytes."""
+    """A classification task over sequences of bytes, or over pairs of them."""
 
-    builder: type[tfds.core.GeneratorBasedBuilder]
-    feature: str  # of the builder, that holds the sequence
+    builder: type[Builder]
+    features: tuple[str, ...]  # of the builder, that hold the sequences: one, or the two of a pair
     classes: int
     vocabulary: int  # number of token ids; 0 where a byte is an intensity
     truncate: bool  # whether a longer sequence is cut, or refused because its label would no longer hold
-    stand_in: Callable[[int, int], list[tuple[bytes, int]]] | None = None
+    stand_in: Callable[[int, int], list[Example]] | None = None
+    peers_train_on_validation: bool = False  # whether LRA has no validation split, and ours is taken out of its train
+    by_name_only: str = ""  # why `all` leaves it out
 
+
+_PAIR = ("text1", "text2")
 
 TASKS = {
-    "listops": Task(Listops, "tokens", 10, len(listops.VOCABULARY), truncate=False),
-    "text": Task(Imdb, "text", 2, 256, truncate=True, stand_in=stand_in.text),
-    "image": Task(Cifar10, "image", 10, 0, truncate=False, stand_in=stand_in.image),
+    "listops": Task(Listops, ("tokens",), 10, len(listops.VOCABULARY), truncate=False),
+    "text": Task(Imdb, ("text",), 2, 256, True, stand_in.text, peers_train_on_validation=True),
+    "retrieval": Task(Retrieval, _PAIR, 2, 256, True, stand_in.pairs),
+    "image": Task(Cifar10, ("image",), 10, 0, False, stand_in.image),
+    "pathfinder": Task(Pathfinder, ("image",), 2, 0, truncate=False),
+    "pathx": Task(Pathx, ("image",), 2, 0, truncate=False),
+    "path256": Task(Path256, ("image",), 2, 0, False, by_name_only="13 GB beyond LRA's six tasks"),
+    "same_film": Task(SameFilm, _PAIR, 2, 256, True, stand_in.pairs),
 }
 
 
 class Split(NamedTuple):
-    """inputs (examples, length) uint8, padded with 0; lengths and labels (examples,) int32."""
+    """inputs (examples, length) uint8, padded with 0; lengths and labels (examples,) int32.
+
+    Where an example is a pair of sequences, inputs are (examples, 2, length) and lengths (examples, 2).
+    """
 
     inputs: np.ndarray
     lengths: np.ndarray
@@ -61,9 +77,20 @@ class Split(NamedTuple):
 class Spec(NamedTuple):
     """What a model has to know of its data."""
 
-    length: int  # positions, padding included
+    length: int  # positions of a sequence, padding included
     classes: int
     vocabulary: int  # number of token ids; 0 for intensities
+
+    @property
+    def documents(self) -> int:
+        """Sequences of an example: 1, or the 2 of a pair, which are padded to one length."""
+        return 1
+
+
+class PairSpec(Spec):
+    @property
+    def documents(self) -> int:
+        return 2
 
 
 class Dataset(NamedTuple):
@@ -78,63 +105,95 @@ class Dataset(NamedTuple):
         return float(np.bincount(labels).max() / len(labels))
 
 
-def load(name: str, variant: str, length: int, limit: int, allow_stand_in: bool, data_dir: str) -> Dataset:
+def load(
+    name: str,
+    variant: str,
+    length: int,
+    limit: int,
+    allow_stand_in: bool,
+    validation_is_test: bool,
+    data_dir: str,
+) -> Dataset:
     """Loads a task's three splits into memory, preparing the set first if it is missing.
+
+    They take examples × length bytes, which are read straight into place: 3.3 GB for Path-X, 13 GB for Path-256. What
+    `limit` leaves out is read and checked too, but takes no memory.
 
     Args:
       name: a key of TASKS; variant: of its builder, or "" where there is one only.
       length: sequences are padded, and where the task allows it cut, to this many positions.
       limit: at most so many examples of each split, the first ones; 0 for all.
       allow_stand_in: whether made-up data may stand in for a set that isn't prepared.
+      validation_is_test: whether to validate on the test split, as LRA and its followers do on Text; there, what is
+        otherwise held out for validation is trained on. The test score is then the best of many, and no fair one.
       data_dir: folder of the prepared sets.
     """
     task = TASKS[name]
+    splits, digests = {}, {}
     if allow_stand_in and task.stand_in is not None and not _exists(_folder(task, variant, data_dir)):
         source = f"stand-in: generated, not {task.builder.name}"
         say(f"{name}: {data_dir} holds no prepared set; using a small {source}")
-        content = {split: task.stand_in(limit or 1000, seed) for seed, split in enumerate(SPLITS)}
-        digests = {split: _digest(examples) for split, examples in content.items()}
+        for seed, split in enumerate(SPLITS):
+            examples = task.stand_in(limit or 1000, seed)
+            splits[split], digests[split] = _pack(name, split, examples, len(examples), length)
     else:
         prepare(name, variant, data_dir)
+        builder = _builder(task, variant, data_dir)
         folder = _folder(task, variant, data_dir)
-        manifest = _read_manifest(folder)
-        source = manifest["source"]
-        content, digests = _read(task, variant, data_dir), {}
+        recorded = _read_manifest(folder, builder)
+        source = recorded["source"]
         for split in SPLITS:
-            digests[split] = _digest(content[split])
-            if digests[split] != manifest["splits"][split]["sha256"]:
+            expected = recorded["splits"][split]
+            count = min(expected["examples"], limit or expected["examples"])
+            splits[split], digests[split] = _pack(name, split, _read(task, builder, split), count, length)
+            if digests[split] != expected["sha256"]:
                 raise UserError(f"{folder}: content of {split} differs from {MANIFEST}; remove the folder to redo it")
-        content = {split: examples[: limit or None] for split, examples in content.items()}
-    splits = {split: _pack(name, split, examples, length) for split, examples in content.items()}
+    if validation_is_test:
+        if task.peers_train_on_validation:
+            both = zip(splits["train"], splits["validation"], strict=True)
+            splits["train"] = Split(*(np.concatenate(arrays)[: limit or None] for arrays in both))
+        splits["validation"] = splits["test"]
     record = {
         "name": name + (f"/{variant}" if variant else ""),
         "source": source,
         "sha256": hashlib.sha256("".join(digests[split] for split in SPLITS).encode()).hexdigest(),
         "examples": {split: len(splits[split].labels) for split in SPLITS},
+        "validation_is_test": validation_is_test,
     }
-    return Dataset(splits, Spec(length, task.classes, task.vocabulary), record)
+    spec = (Spec, PairSpec)[len(task.features) - 1](length, task.classes, task.vocabulary)
+    return Dataset(splits, spec, record)
+
+
+def default_variant(name: str) -> str:
+    """The variant of a task that is meant where none is named: its published setting. "" where there is one only."""
+    configs = TASKS[name].builder.BUILDER_CONFIGS
+    return configs[0].name if configs else ""
 
 
 def prepare(name: str, variant: str, data_dir: str, source: str | None = None) -> Path:
     """Makes the prepared set of a task unless it is there; returns its folder.
 
     It is built in a folder of its own and then renamed, under a lock: interrupted or repeated at the same time, it
-    leaves a whole set or none.
+    leaves a whole set or none. What a long generation had finished is kept beside it, and not made again.
     """
     task = TASKS[name]
     variants = [config.name for config in task.builder.BUILDER_CONFIGS] or [""]
     if variant not in variants:
         raise UserError(f"{name} has no variant {variant!r}; it has {', '.join(variants) or 'none'}")
-    if source is not None and not issubclass(task.builder, ArchiveBuilder):
-        raise UserError(f"--source: {name} is generated and reads no archive")
     folder = _folder(task, variant, data_dir)
     if _exists(folder):
+        made_from = manifest(name, variant, data_dir)["source"]
+        if source is not None and made_from.startswith("generated"):
+            raise UserError(f"{name}: {folder} is already prepared, but generated; remove it to read --source instead")
         if source is not None:
             say(f"{name}: {folder} is already prepared; --source is not used")
-        _read_manifest(folder)
         return folder
     if source is not None and not Path(source).is_dir():
         raise UserError(f"--source: {source} is no folder")
+    if source is None and task.builder.NEEDS:
+        raise UserError(
+            f"{name} needs {task.builder.NEEDS}: prepare it with python -m gconv.prepare {name} --source=DIR"
+        )
     root = _writable(data_dir)
     with _locked(root / f".{name}.lock"):
         if folder.exists():  # another process made it while this one waited
@@ -144,11 +203,17 @@ def prepare(name: str, variant: str, data_dir: str, source: str | None = None) -
         say(f"{name}: preparing {folder}")
         building = Path(tempfile.mkdtemp(prefix=f".preparing-{name}-", dir=root))
         try:
-            manifest = _build(task, variant, building, root / "downloads", source)
+            builder = _builder(task, variant, str(building))
+            key = hashlib.sha256(builder.recipe.encode()).hexdigest()[:16]
+            builder.parts = root / f".unfinished-{name}-{variant}-{key}"
+            builder.source = None if source is None else Path(source)
+            record = _build(task, builder, root / "downloads")
             built = _folder(task, variant, str(building))
-            (built / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+            (built / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")
             folder.parent.mkdir(parents=True, exist_ok=True)
             built.rename(folder)
+            for left in root.glob(f".unfinished-{name}-{variant}-*"):  # other keys are of other versions
+                shutil.rmtree(left)
         except (OSError, RuntimeError) as error:  # the record writer raises the latter on a full disk
             raise UserError(f"{name}: writing {building} failed: {' '.join(str(error).split())}") from error
         finally:
@@ -156,31 +221,51 @@ def prepare(name: str, variant: str, data_dir: str, source: str | None = None) -
     return folder
 
 
-def _build(task: Task, variant: str, root: Path, downloads: Path, source: str | None) -> dict[str, Any]:
-    builder = task.builder(data_dir=root, config=variant or None, file_format="array_record")
-    archive = isinstance(builder, ArchiveBuilder)
-    if archive and source is not None:
-        builder.source = Path(source)
+def is_prepared(name: str, data_dir: str) -> bool:
+    return _exists(_folder(TASKS[name], default_variant(name), data_dir))
+
+
+def manifest(name: str, variant: str, data_dir: str) -> dict[str, Any]:
+    """What is recorded of a prepared set: its source, builder and seed, and per split examples, classes, sha256."""
+    task = TASKS[name]
+    return _read_manifest(_folder(task, variant, data_dir), _builder(task, variant, data_dir))
+
+
+def can_be_read(name: str, source: str) -> bool:
+    """Whether a folder holds what a task is read from: its archive, or its part of LRA's release."""
+    return TASKS[name].builder.find(Path(source)) is not None
+
+
+def class_names(name: str, variant: str, data_dir: str) -> list[str]:
+    return list(_builder(TASKS[name], variant, data_dir).info.features["label"].names)
+
+
+def examples(name: str, variant: str, data_dir: str, split: str) -> Iterator[Example]:
+    """Yields the examples of a prepared split whole and in order, as they are stored."""
+    task = TASKS[name]
+    yield from _read(task, _builder(task, variant, data_dir), split)
+
+
+def _builder(task: Task, variant: str, data_dir: str) -> Builder:
+    return task.builder(data_dir=data_dir, config=variant or None, file_format="array_record")
+
+
+def _build(task: Task, builder: Builder, downloads: Path) -> dict[str, Any]:
     with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):  # TFDS's banners
         builder.download_and_prepare(download_dir=downloads)
-    content = _read(task, variant, str(root))
+    splits = {}
+    for split in SPLITS:
+        digest, classes = hashlib.sha256(), [0] * task.classes
+        for example in _read(task, builder, split):
+            digest.update(_encoded(example))
+            classes[example[1]] += 1
+        splits[split] = {"examples": sum(classes), "classes": classes, "sha256": digest.hexdigest()}
     return {
-        "source": f"{builder.URL} (sha256 {builder.archive_sha256})" if archive else _generated(builder),
+        "source": builder.origin,
         "builder": f"{builder.name} {builder.version}",
-        "splits": {
-            split: {
-                "examples": len(examples),
-                "classes": np.bincount([label for _, label in examples], minlength=task.classes).tolist(),
-                "sha256": _digest(examples),
-            }
-            for split, examples in content.items()
-        },
+        "seed": builder.seed,
+        "splits": splits,
     }
-
-
-def _generated(builder: Any) -> str:
-    variant = builder.builder_config
-    return f"generated by {builder.name}/{variant.name} {builder.version}, seed {variant.seed}, {variant.grammar}"
 
 
 def _exists(folder: Path) -> bool:
@@ -194,52 +279,65 @@ def _folder(task: Task, variant: str, data_dir: str) -> Path:
     return Path(data_dir) / task.builder.name / variant / str(task.builder.VERSION)
 
 
-def _read(task: Task, variant: str, data_dir: str) -> dict[str, list[tuple[bytes, int]]]:
-    builder = task.builder(data_dir=data_dir, config=variant or None, file_format="array_record")
-    content = {}
-    for split in SPLITS:
-        try:
-            source = builder.as_data_source(split)
-            chunks = [range(i, min(i + 2048, len(source))) for i in range(0, len(source), 2048)]
-            examples = [example for chunk in chunks for example in source.__getitems__(chunk)]  # 6× single reads
-            content[split] = [(bytes(example[task.feature]), int(example["label"])) for example in examples]
-        except Exception as error:  # whatever the reader raises on a damaged file
-            message = " ".join(str(error).split())
-            raise UserError(
-                f"{builder.data_dir}: {split} can't be read: {message}; remove the folder to redo it"
-            ) from error
-    return content
+def _read(task: Task, builder: Builder, split: str) -> Iterator[Example]:
+    try:
+        source = builder.as_data_source(split)
+        for start in range(0, len(source), 1024):  # 6× as fast as single reads
+            for example in source.__getitems__(range(start, min(start + 1024, len(source)))):
+                yield tuple(bytes(example[feature]) for feature in task.features), int(example["label"])
+    except Exception as error:  # whatever the reader raises on a damaged file
+        message = " ".join(str(error).split())
+        raise UserError(
+            f"{builder.data_dir}: {split} can't be read: {message}; remove the folder to redo it"
+        ) from error
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path, builder: Builder) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text())
-        assert all("sha256" in manifest["splits"][split] for split in SPLITS) and manifest["source"]
-    except (OSError, ValueError, LookupError, TypeError, AssertionError) as error:
+        assert all(manifest["splits"][split]["sha256"] for split in SPLITS)
+        assert all(manifest["splits"][split]["examples"] > 0 for split in SPLITS)
+        generated = manifest["source"].startswith("generated")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
         raise UserError(
             f"{folder} is no whole prepared set ({MANIFEST} is missing or damaged); remove it to redo it"
         ) from error
+    if generated and manifest["source"] != builder.recipe:
+        raise UserError(
+            f"{folder} was {manifest['source']}; this version of gconv makes what is {builder.recipe}:"
+            " remove the folder to redo it"
+        )
     return manifest
 
 
-def _digest(examples: list[tuple[bytes, int]]) -> str:
-    """SHA-256 of the content itself: record files of equal content differ from run to run."""
-    digest = hashlib.sha256()
-    for sequence, label in examples:
-        digest.update(len(sequence).to_bytes(8, "little") + label.to_bytes(4, "little") + sequence)
-    return digest.hexdigest()
+def _encoded(example: Example) -> bytes:
+    """What is hashed of an example: the content itself, as record files of equal content differ from run to run."""
+    sequences, label = example
+    lengths = b"".join(len(sequence).to_bytes(8, "little") for sequence in sequences)
+    return lengths + label.to_bytes(4, "little") + b"".join(sequences)
 
 
-def _pack(name: str, split: str, examples: list[tuple[bytes, int]], length: int) -> Split:
-    inputs = np.zeros((len(examples), length), np.uint8)
-    for i, (sequence, _) in enumerate(examples):
-        if len(sequence) > length and not TASKS[name].truncate:
-            raise UserError(f"{name}: {split} example {i} has length {len(sequence)}; config.data.length is {length}")
-        row = np.frombuffer(sequence[:length], np.uint8)
-        inputs[i, : len(row)] = row
-    lengths = np.array([min(len(sequence), length) for sequence, _ in examples], np.int32)
-    return Split(inputs, lengths, np.array([label for _, label in examples], np.int32))
+def _pack(name: str, split: str, examples: Iterable[Example], count: int, length: int) -> tuple[Split, str]:
+    """The first `count` examples as arrays, and the SHA-256 of all of them."""
+    task, digest = TASKS[name], hashlib.sha256()
+    inputs = np.zeros((count, len(task.features), length), np.uint8)
+    lengths, labels = np.zeros(inputs.shape[:2], np.int32), np.zeros(count, np.int32)
+    for i, example in enumerate(examples):
+        digest.update(_encoded(example))
+        if i >= count:
+            continue
+        for j, sequence in enumerate(example[0]):
+            if len(sequence) > length and not task.truncate:
+                raise UserError(
+                    f"{name}: {split} example {i} has length {len(sequence)}; config.data.length is {length}"
+                )
+            lengths[i, j] = min(len(sequence), length)
+            inputs[i, j, : lengths[i, j]] = np.frombuffer(sequence, np.uint8, lengths[i, j])
+        labels[i] = example[1]
+    if len(task.features) == 1:
+        inputs, lengths = inputs[:, 0], lengths[:, 0]
+    return Split(inputs, lengths, labels), digest.hexdigest()
 
 
 def _writable(data_dir: str) -> Path:

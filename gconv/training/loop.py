@@ -40,6 +40,8 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     mesh = sharding.make_mesh(config.mesh)
     _check_batch(config, mesh)
     data = tasks.load(**config.data, data_dir=config.data_dir)
+    if data.spec.documents != 1:
+        raise UserError(f"{config.data.name} is of pairs, which need a model of two towers; there is none yet")
     process = (jax.process_index(), jax.process_count())
     batches = pipeline.TrainBatches(data.splits["train"], config.batch_size, config.seed, *process)
 

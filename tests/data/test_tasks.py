@@ -27,8 +27,8 @@ ARCHIVES = os.environ.get("GCONV_ARCHIVES", str(Path(__file__).parents[2] / "dat
 REAL = all((Path(ARCHIVES) / name).exists() for name in ("cifar-10-binary.tar.gz", "aclImdb_v1.tar.gz"))
 
 
-def load(name, data_dir, variant="", length=32, limit=0, stand_in=False):
-    return tasks.load(name, variant, length, limit, stand_in, str(data_dir))
+def load(name, data_dir, variant="", length=32, limit=0, stand_in=False, validation_is_test=False):
+    return tasks.load(name, variant, length, limit, stand_in, validation_is_test, str(data_dir))
 
 
 def write_archive(path, members):
@@ -342,8 +342,12 @@ def test_the_data_folder_must_be_there_and_writable(tmp_path):
         load("listops", tmp_path / "file", "smoke")
     with pytest.raises(UserError, match=r"data_dir: .* can't be looked at: File name too long"):
         load("listops", tmp_path / ("x" * 300), "smoke")
-    with pytest.raises(UserError, match="--source: listops is generated and reads no archive"):
+    with pytest.raises(UserError, match="--source: listops/smoke is generated only"):
         tasks.prepare("listops", "smoke", str(tmp_path), str(tmp_path))
+    with pytest.raises(UserError, match=r"listops: listops-1000 not found in .*/lra_release/lra_release, "):
+        tasks.prepare("listops", "lra", str(tmp_path), str(tmp_path))
+    with pytest.raises(UserError, match="retrieval needs Long Range Arena's release"):
+        tasks.prepare("retrieval", "", str(tmp_path))
     with pytest.raises(UserError, match=r"--source: .*/absent is no folder"):
         tasks.prepare("text", "", str(tmp_path), str(tmp_path / "absent"))
 

@@ -9,20 +9,24 @@ from pathlib import Path
 import requests
 import tensorflow_datasets as tfds
 
+from gconv.data.builders.base import TREES, Builder
 from gconv.errors import UserError
 from gconv.progress import say
 
 
-class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+class ArchiveBuilder(Builder, skip_registration=True):  # type: ignore[call-arg]
     """A builder whose data comes in one tar archive, streamed and never unpacked to disk.
 
-    Set `source` to a folder that holds the archive to read it from there; otherwise it is downloaded and must have
-    the checksum in `checksums.tsv`.
+    Set `source` to a folder that holds the archive, beside a release or in it, to read it from there; otherwise it is
+    downloaded and must have the checksum in `checksums.tsv`.
     """
 
     URL: str
-    source: Path | None = None
-    archive_sha256: str = ""  # of the archive that was read, for the manifest
+
+    @classmethod
+    def find(cls, source: Path) -> Path | None:
+        paths = [source / tree / cls.URL.rsplit("/", 1)[1] for tree in reversed(TREES)]
+        return next((path for path in paths if path.is_file()), None)
 
     def _archive(self, dl_manager: tfds.download.DownloadManager) -> Path:
         if self.source is None:
@@ -35,11 +39,14 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             finally:
                 tfds.disable_progress_bar()
         else:
-            path = self.source / self.URL.rsplit("/", 1)[1]
-            if not path.is_file():
+            found = self.find(self.source)
+            if found is None:
+                path = self.source / self.URL.rsplit("/", 1)[1]
                 raise UserError(f"{self.name}: {path} not found; --source must hold the archive from {self.URL}")
-        self.archive_sha256 = _sha256(path)
-        if self.archive_sha256 != self.url_infos[self.URL].checksum:
+            path = found
+        sha256 = _sha256(path)
+        self.origin = f"{self.URL} (sha256 {sha256})"
+        if sha256 != self.url_infos[self.URL].checksum:
             if self.source is None:  # an earlier download that has changed since
                 path.unlink()
                 raise UserError(f"{self.name}: {path} had the wrong checksum and was removed; run the command again")

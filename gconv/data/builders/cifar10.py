@@ -13,7 +13,6 @@ _PARTS = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
 _ROWS = 10_000  # images in each part
 _ROW_BYTES = 1 + 3 * 1024  # the label, then the red, green and blue planes
 _HELD_OUT = 5_000  # of the 50,000 training images
-_SEED = 0
 
 
 def grey(rgb: np.ndarray) -> np.ndarray:
@@ -30,6 +29,7 @@ class Cifar10(ArchiveBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    seed = 0
     URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -58,7 +58,7 @@ class Cifar10(ArchiveBuilder):
             bad = int(np.argmax(rows[:, 0] >= len(_CLASSES)))
             raise UserError(f"{path}: image {bad % _ROWS} of {_PARTS[bad // _ROWS]} has label {rows[bad, 0]}, not 0..9")
         train, test = rows[: 5 * _ROWS], rows[5 * _ROWS :]
-        order = np.random.RandomState(_SEED).permutation(len(train))
+        order = np.random.RandomState(self.seed).permutation(len(train))
         held_out, kept = np.sort(order[:_HELD_OUT]), np.sort(order[_HELD_OUT:])
         return {
             "train": self._generate_examples(train[kept]),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -10,20 +11,47 @@ from gconv.data.builders.archives import ArchiveBuilder, files
 from gconv.errors import UserError
 
 _REVIEW = re.compile(r"aclImdb/(train|test)/(neg|pos)/(\d+)_\d+\.txt")
+_ADDRESSES = re.compile(r"aclImdb/(train|test)/urls_(neg|pos)\.txt")
 _PER_CLASS = 12_500
 _HELD_OUT = 2_500  # of the 25,000 training reviews
-_SEED = 0
+
+Reviews = dict[tuple[int, str], bytes]  # (number, "neg" or "pos") → text
+
+
+def read(path: Path) -> tuple[dict[str, Reviews], dict[str, bytes]]:
+    """The reviews of the train and the test side in the archive, and the lists of their films' addresses by name.
+
+    UserError if there are not 12,500 reviews of each side and class.
+    """
+    reviews: dict[str, Reviews] = {"train": {}, "test": {}}
+    addresses = {}
+    for name, content in files(path):
+        if match := _REVIEW.fullmatch(name):
+            side, label, number = match.groups()
+            if (int(number), label) in reviews[side]:
+                raise UserError(f"{path}: {name} is a second review {number} of aclImdb/{side}/{label}")
+            reviews[side][int(number), label] = content
+        elif _ADDRESSES.fullmatch(name):
+            addresses[name] = content
+    for side, found in reviews.items():
+        for label in ("neg", "pos"):
+            count = sum(name[1] == label for name in found)
+            if count != _PER_CLASS:
+                raise UserError(f"{path}: aclImdb/{side}/{label} has {count:,} reviews instead of {_PER_CLASS:,}")
+    return reviews, addresses
 
 
 class Imdb(ArchiveBuilder):
     """`text`: a review's UTF-8 bytes; `label`: 0 negative, 1 positive.
 
     LRA and its followers validate on the test split. Here a tenth of the training reviews, drawn by a fixed seed, is
-    held out instead, and the 25,000 test reviews are left for the end. Reviews of one film can stand on both sides of
-    the validation split, while train and test share almost no film, so validation scores are the more optimistic.
+    held out instead, and the 25,000 test reviews are left for the end. It is drawn review by review and not film by
+    film: reviews of one film can stand on both sides of the validation split, while train and test share almost no
+    film, so validation scores are the more optimistic.
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    seed = 0
     URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -37,20 +65,9 @@ class Imdb(ArchiveBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        path = self._archive(dl_manager)
-        reviews: dict[str, dict[tuple[int, str], bytes]] = {"train": {}, "test": {}}
-        for name, content in files(path):
-            match = _REVIEW.fullmatch(name)
-            if match:
-                split, label, number = match.groups()
-                reviews[split][int(number), label] = content
-        for split, found in reviews.items():
-            for label in ("neg", "pos"):
-                count = sum(name[1] == label for name in found)
-                if count != _PER_CLASS:
-                    raise UserError(f"{path}: aclImdb/{split}/{label} has {count:,} reviews instead of {_PER_CLASS:,}")
+        reviews, _ = read(self._archive(dl_manager))
         train, test = (sorted(reviews[split].items()) for split in ("train", "test"))
-        order = np.random.RandomState(_SEED).permutation(len(train))
+        order = np.random.RandomState(self.seed).permutation(len(train))
         held_out, kept = np.sort(order[:_HELD_OUT]), np.sort(order[_HELD_OUT:])
         return {
             "train": self._generate_examples([train[i] for i in kept]),
