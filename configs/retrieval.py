@@ -4,13 +4,15 @@
     python -m gconv.main --config=configs/retrieval.py:gconv --workdir=runs/retrieval_gconv
 
 The pairs can only be read from LRA's release (Tay et al. 2021), unpacked in DIR; configs/same_film.py is a substitute
-of the same form. Papers are cut at 4,000 bytes. Training on pairs needs a model of two towers, which isn't there yet.
+of the same form. Papers are cut at 4,000 bytes.
 
 published test accuracy (%): gconv 91.11 (SGConv, Li et al. 2022), attention not published task by task (85.69 on
 average over LRA, Miralles-González et al. 2025), transformer 57.46 (Tay et al. 2021), 79.14 (re-run for Mega, Ma et
 al. 2022). Guessing scores 50.
 expected time: the full 50,000 steps need an accelerator and have not been run here; a 2-core CPU would take weeks.
   :MIXER,smoke  under a minute on a CPU, on made-up pairs.
+
+Both sequences of a pair pass one tower; [u, v, u − v, u ⊙ v] of their features goes to the head.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, AdamW .01 with .0001 for the kernels, 2.5k of
 50k steps warm-up, squash .004, kernel dropout .1. Not as published: layer norm for batch norm. attention has the shape

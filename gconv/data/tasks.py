@@ -80,17 +80,7 @@ class Spec(NamedTuple):
     length: int  # positions of a sequence, padding included
     classes: int
     vocabulary: int  # number of token ids; 0 for intensities
-
-    @property
-    def documents(self) -> int:
-        """Sequences of an example: 1, or the 2 of a pair, which are padded to one length."""
-        return 1
-
-
-class PairSpec(Spec):
-    @property
-    def documents(self) -> int:
-        return 2
+    documents: int = 1  # sequences of an example: 1, or the 2 of a pair, which are padded to one length
 
 
 class Dataset(NamedTuple):
@@ -160,8 +150,7 @@ def load(
         "examples": {split: len(splits[split].labels) for split in SPLITS},
         "validation_is_test": validation_is_test,
     }
-    spec = (Spec, PairSpec)[len(task.features) - 1](length, task.classes, task.vocabulary)
-    return Dataset(splits, spec, record)
+    return Dataset(splits, Spec(length, task.classes, task.vocabulary, len(task.features)), record)
 
 
 def default_variant(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A sequence classifier: embedding, a stack of blocks, pooling over the real tokens, head; or two towers for pairs."""
+"""A classifier of sequences or pairs of them: embedding, a stack of blocks, pooling over the real tokens, head."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -40,8 +40,6 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     mesh = sharding.make_mesh(config.mesh)
     _check_batch(config, mesh)
     data = tasks.load(**config.data, data_dir=config.data_dir)
-    if data.spec.documents != 1:
-        raise UserError(f"{config.data.name} is of pairs, which need a model of two towers; there is none yet")
     process = (jax.process_index(), jax.process_count())
     batches = pipeline.TrainBatches(data.splits["train"], config.batch_size, config.seed, *process)
 
@@ -103,7 +101,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     test = evaluate(eval_step, best["params"], data.splits["test"], config.batch_size, mesh)
     run.record(config.steps, "test", test)
     model = nnx.merge(graphdef, state.params)
-    flops = model.flops(config.data.length)
+    flops, tokens = model.flops(config.data.length), data.spec.documents * config.data.length
     result = {
         "task": config.data.name,
         "mixer": config.mixer,
@@ -113,8 +111,8 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
         "val_accuracy": int(best["correct"]) / data.record["examples"]["validation"],
         "chance": data.chance,
         "parameters": parameters,
-        "flops_per_token": flops.fft / config.data.length,
-        "flops_per_token_direct": flops.direct / config.data.length,
+        "flops_per_token": flops.fft / tokens,
+        "flops_per_token_direct": flops.direct / tokens,
         "examples_per_second": run.examples_per_second(),
         "peak_memory_bytes": _peak_memory(compiled),
         "params_sha256": digest(state.params),
