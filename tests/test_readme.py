@@ -30,7 +30,8 @@ def test_the_files_and_commands_it_names_exist():
     for path in re.findall(r"`((?:configs|scripts|experiments|gconv|tests)/[\w/.]+)", README):
         assert (ROOT / path).exists(), path
     for module in re.findall(r"python -m ([\w.]+)", README):
-        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 
 
 def test_the_table_of_first_steps_is_that_of_its_records():
@@ -43,3 +44,10 @@ def test_the_table_of_first_steps_is_that_of_its_records():
         accuracies = f"| {100 * first['accuracy']:.1f} → {100 * last['accuracy']:.1f}%"
         row = next(line for line in text.splitlines() if f"`{name}.jsonl`" in line)
         assert losses in row and accuracies in row and f"| {last['step']}" in row
+
+
+@pytest.mark.parametrize("name", ["ops", "step"])
+def test_its_speeds_are_those_of_the_records(name):
+    record = (ROOT / f"experiments/records/benchmark/{name}.md").read_text()
+    goals = record[record.index("| goal |") :]
+    assert all(line in README for line in goals.splitlines()[2:])
