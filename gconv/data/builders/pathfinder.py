@@ -1,6 +1,7 @@
 """Pathfinder, Path-X and Path-256 as TFDS builders: generated, or read from Long Range Arena's release."""
 
 import dataclasses
+import io
 import itertools
 import os
 import re
@@ -135,7 +136,7 @@ def _save(path: Path, examples: list[Example]) -> None:
 
 def _load(path: Path) -> list[Example]:
     try:
-        with np.load(path, allow_pickle=False) as part:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as part:  # a bad file is closed only so
             return [Example(image, int(label)) for image, label in zip(part["images"], part["labels"], strict=True)]
     except (OSError, ValueError, LookupError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged ({_one_line(error)}); remove it to have it made again") from error
@@ -187,9 +188,12 @@ def _listed(folder: Path) -> list[tuple[Path, int]]:
 def _rows(path: Path) -> list[list[str]]:
     """The fields of a metadata file: words of text in the release, an array of words from the stock generator."""
     try:
-        if path.open("rb").read(6) != b"\x93NUMPY":
-            return [line.split() for line in path.read_text().splitlines()]
-        array = np.load(path, allow_pickle=False)  # an array of objects would be a pickle, which can run code
+        content = path.read_bytes()
+        if not content.startswith(b"\x93NUMPY"):
+            return [line.split() for line in content.decode().splitlines()]
+        array = np.load(
+            io.BytesIO(content), allow_pickle=False
+        )  # an array of objects would be a pickle, which can run code
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} can't be read: {_one_line(error)}") from error
     if array.ndim != 2 or array.dtype.kind not in "US":
