@@ -2,7 +2,7 @@
 
     python -m gconv.prepare TASK[/VARIANT] --data_dir=DIR [--source=DIR]
     python -m gconv.prepare all --data_dir=DIR [--source=DIR]
-    python -m gconv.prepare --show TASK[/VARIANT] --data_dir=DIR [--output=FILE.png]
+    python -m gconv.prepare --show TASK[/VARIANT] --data_dir=DIR [--sheet=FILE.png]
 
 --source names a folder with Long Range Arena's release, unpacked, or with the archives of IMDb and CIFAR-10. Without it
 archives are downloaded from their official addresses; ListOps, Pathfinder and Path-X are generated. `all` prepares
@@ -20,7 +20,7 @@ from gconv.errors import UserError
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "folder of the prepared data sets")
 _SOURCE = flags.DEFINE_string("source", None, "folder that holds LRA's release or the official archives")
 _SHOW = flags.DEFINE_bool("show", False, "draw a sheet of the task's examples instead")
-_OUTPUT = flags.DEFINE_string("output", None, "PNG file of the sheet; by default TASK.png in the data folder")
+_SHEET = flags.DEFINE_string("sheet", None, "PNG file to draw; by default TASK.png in the data folder")
 
 
 def main(argv: list[str]) -> None:
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     if _SHOW.value:
         from gconv.data.show import draw_sheet
 
-        path = Path(_OUTPUT.value or Path(_DATA_DIR.value) / f"{argv[1].replace('/', '_')}.png")
+        path = Path(_SHEET.value or Path(_DATA_DIR.value) / f"{argv[1].replace('/', '_')}.png")
         draw_sheet(name, variant, _DATA_DIR.value, path)
         print(f"{name}: drawn in {path}")
     else:

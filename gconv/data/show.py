@@ -42,7 +42,7 @@ def draw_sheet(name: str, variant: str, data_dir: str, path: Path) -> None:
     try:
         figure.savefig(path, dpi=90)
     except OSError as error:
-        raise UserError(f"--output: {path} can't be written: {error.strerror}") from error
+        raise UserError(f"--sheet: {path} can't be written: {error.strerror}") from error
 
 
 def _sizes(manifest: dict) -> str:

@@ -202,12 +202,13 @@ def test_a_sheet_is_drawn(few_reviews, tmp_path, name):
     tasks.prepare(name, variant, str(tmp_path / "data"), source)
     show.draw_sheet(name, variant, str(tmp_path / "data"), tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(UserError, match=r"--output: .*/no/sheet.png can't be written: No such file"):
+    with pytest.raises(UserError, match=r"--sheet: .*/no/sheet.png can't be written: No such file"):
         show.draw_sheet(name, variant, str(tmp_path / "data"), tmp_path / "no/sheet.png")
 
 
 def test_everything_at_once(few_reviews, tmp_path, monkeypatch, capsys):
     from absl import flags
+    from absl.testing import flagsaver
 
     from gconv import prepare
     from gconv.data.builders.cifar10 import Cifar10
@@ -218,9 +219,10 @@ def test_everything_at_once(few_reviews, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         tasks, "default_variant", lambda name: "smoke" if tasks.TASKS[name].builder.BUILDER_CONFIGS else ""
     )
-    flags.FLAGS(["prepare", f"--data_dir={tmp_path / 'data'}", f"--source={tmp_path}"])
+    flags.FLAGS(["prepare"])
+    everything = flagsaver.flagsaver(data_dir=str(tmp_path / "data"), source=str(tmp_path))(prepare.main)
     with pytest.raises(SystemExit) as stopped:
-        prepare.main(["prepare", "all"])
+        everything(["prepare", "all"])
     said = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert list(said) == list(tasks.TASKS)
     assert said["retrieval"].startswith("not prepared; it needs Long Range Arena's release")
@@ -230,6 +232,6 @@ def test_everything_at_once(few_reviews, tmp_path, monkeypatch, capsys):
     assert stopped.value.code == 1, "a download that should have worked failed"
     monkeypatch.delitem(tasks.TASKS, "image")
     with pytest.raises(SystemExit) as stopped:
-        prepare.main(["prepare", "all"])
+        everything(["prepare", "all"])
     assert stopped.value.code == 0, "what can't be had is no failure"
     assert json.loads((tmp_path / "data/pathx/smoke/1.0.0/manifest.json").read_text())["seed"] == 0
