@@ -91,7 +91,7 @@ def test_pathfinders_set_is_the_generators_and_says_so(tmp_path):
     images = np.concatenate([data.splits[split].inputs for split in tasks.SPLITS])
     np.testing.assert_array_equal(images, np.stack([example.image.reshape(-1) for example in expected]))
     assert [data.splits["test"].labels.tolist()] == [[example.label for example in expected[-64:]]]
-    assert "not LRA's own images" in data.record["source"] and data.spec == (1024, 2, 0) and data.spec.documents == 1
+    assert "not LRA's own images" in data.record["source"] and data.spec == (1024, 2, 0, 1)
     manifest = tasks.manifest("pathfinder", "smoke", str(tmp_path))
     assert (manifest["seed"], manifest["builder"]) == (0, "pathfinder 1.0.0")
     for split in tasks.SPLITS:
@@ -137,7 +137,7 @@ def test_same_film_pairs_are_balanced_and_right(few_reviews, tmp_path):
     film_archive(tmp_path)
     tasks.prepare("same_film", "", str(tmp_path / "data"), str(tmp_path))
     data = load("same_film", tmp_path / "data", length=32)
-    assert data.spec == (32, 2, 256) and data.spec.documents == 2
+    assert data.spec == (32, 2, 256, 2)
     assert data.record["source"].startswith("pairs drawn with seed 0 from https://")
     assert data.record["source"].endswith("; not LRA's Retrieval")
     films = {}

@@ -230,7 +230,7 @@ def test_retrieval_is_read_from_the_release(monkeypatch, tmp_path):
     pairs_release(tmp_path)
     tasks.prepare("retrieval", "", str(tmp_path / "data"), str(tmp_path))
     data = load("retrieval", tmp_path / "data", length=8)
-    assert data.spec == (8, 2, 256) and data.spec.documents == 2
+    assert data.spec == (8, 2, 256, 2)
     inputs, lengths, labels = data.splits["train"]
     assert (inputs.shape, lengths.shape, labels.tolist()) == ((4, 2, 8), (4, 2), [0, 1, 0, 1])
     assert inputs[1].tobytes() == b'"train 1other " ' and lengths.max() == 8
