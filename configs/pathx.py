@@ -2,7 +2,7 @@
 
     python -m gconv.main --config=configs/pathx.py:gconv --workdir=runs/pathx_gconv
 
-200,000 images are generated the first time, half an hour or more on 2 cores, with the parameters of LRA's hard split;
+200,000 images are generated the first time, an hour or more on 2 cores, with the parameters of LRA's hard split;
 interrupted, it goes on where it was. They are not LRA's own, and results say so; python -m gconv.prepare pathx
 --source=DIR reads LRA's from its release. They take 3.3 GB of memory.
 

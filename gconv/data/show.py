@@ -79,7 +79,7 @@ def _draw_texts(figure: FigureBase, drawn: list[Example], names: list[str], to_t
     for row, (sequences, label) in enumerate(drawn[:rows]):
         axes.text(0, row, names[label], weight="bold", fontsize=10, va="top")
         for place, sequence in enumerate(sequences):
-            shown = _wrapped(to_text(sequence[:1500]), 148, lines=4)
+            shown = _wrapped(to_text(sequence[:1500]), 165, lines=4)
             below = row + place * 0.48
             axes.text(0.12, below, shown, fontsize=8, va="top", family="monospace")
             axes.text(0.11, below, f"{len(sequence):,}", fontsize=8, va="top", ha="right", color="0.4")
@@ -98,7 +98,7 @@ def _draw_classes(axes: Axes, manifest: dict, names: list[str]) -> None:
     for place, split in enumerate(tasks.SPLITS):
         counts = np.array(manifest["splits"][split]["classes"])
         axes.bar(np.arange(len(counts)) + 0.27 * (place - 1), 100 * counts / counts.sum(), 0.25, label=split)
-    axes.set_xticks(range(len(names)), names, rotation=30 if max(map(len, names)) > 4 else 0)
+    axes.set_xticks(range(len(names)), names, rotation=30 if len("".join(names)) > 30 else 0)
     axes.set(ylabel="% of the split", xlabel="class")
     axes.set_ylim(top=1.25 * axes.get_ylim()[1])
     axes.legend(ncols=3, loc="upper left")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gconv.data import show, tasks
-from gconv.data.builders import imdb, pathfinder, same_film
+from gconv.data.builders import base, imdb, pathfinder, same_film
 from gconv.data.builders.pathfinder import Pathfinder, resumable
-from gconv.data.generators.pathfinder import STIMULI, generate
+from gconv.data.generators.pathfinder import STIMULI, Example, generate
 from gconv.errors import UserError
 from tests.data.test_tasks import load, reviews, write_archive
 
@@ -96,6 +96,28 @@ def test_pathfinders_set_is_the_generators_and_says_so(tmp_path):
     assert (manifest["seed"], manifest["builder"]) == (0, "pathfinder 1.0.0")
     for split in tasks.SPLITS:
         assert manifest["splits"][split]["classes"] == np.bincount(data.splits[split].labels).tolist()
+
+
+@pytest.mark.parametrize("size", [64, 100])  # 192 is three shards of 64
+def test_a_split_is_written_a_shard_at_a_time(tmp_path, monkeypatch, size):
+    one = load("pathfinder", tmp_path / "a", "smoke", length=1024)
+    monkeypatch.setattr(base, "SHARD", size)
+    many = load("pathfinder", tmp_path / "b", "smoke", length=1024)
+    assert many.record == one.record
+    shards = sorted(path.name for path in (tmp_path / "b/pathfinder/smoke/1.0.0").glob("*train*"))
+    assert len(shards) == -(-192 // size) and shards[0].endswith(f"00000-of-0000{len(shards)}")
+
+
+def test_writing_holds_a_shard_and_not_the_split(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "SHARD", 100)
+    monkeypatch.setattr(Pathfinder.BUILDER_CONFIGS[1], "train", 10_000)
+    image = np.zeros((32, 32), np.uint8)
+    monkeypatch.setattr(pathfinder, "resumable", lambda *_: (Example(image + i % 251, 0) for i in range(10_128)))
+    tracemalloc.start()
+    tasks.prepare("pathfinder", "smoke", str(tmp_path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000 * 1024 * 0.8
 
 
 def test_a_set_that_was_generated_otherwise_is_refused(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ import numpy as np
 
 from gconv.data.pipeline import TrainBatches, evaluation_batches
 from gconv.data.tasks import Split
+from gconv.data.throughput import examples_per_second
 
 
 def split(examples=23):
@@ -42,3 +43,21 @@ def test_evaluation_counts_every_example_once():
         real = np.concatenate([batch.labels[batch.weights > 0] for batch in rows])
         assert sorted(real) == list(range(23))
         assert sum(batch.weights.sum() for batch in rows) == 23
+
+
+def test_a_batch_of_pairs_keeps_both_sequences():
+    one = split()
+    pairs = Split(np.stack([one.inputs, 255 - one.inputs], 1), np.stack([one.lengths, one.lengths + 1], 1), one.labels)
+    batch = TrainBatches(pairs, 5, seed=3)[2]
+    assert batch.inputs.shape == (5, 2, 4) and batch.lengths.shape == (5, 2)
+    np.testing.assert_array_equal(batch.inputs[:, 0, 0], batch.labels)
+    np.testing.assert_array_equal(batch.inputs[:, 1, 0], 255 - batch.labels)
+    np.testing.assert_array_equal(batch.lengths[:, 1], batch.labels % 4 + 2)
+    last = list(evaluation_batches(pairs, 10))[-1]
+    assert last.inputs.shape == (10, 2, 4) and last.weights.sum() == 3
+
+
+def test_throughput_counts_examples(monkeypatch):
+    clock = iter([0.0, 0.0, 1.0, 2.0, 4.0])
+    monkeypatch.setattr("gconv.data.throughput.time.perf_counter", lambda: next(clock))
+    assert examples_per_second(split(), batch_size=6, seconds=2) == 2 * 6 / 4

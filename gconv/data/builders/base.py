@@ -1,6 +1,10 @@
 """What every builder shares: the places its data can come from, and how it says which one it was."""
 
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -11,13 +15,16 @@ from gconv.progress import say
 # and a nested one; the nested one is that of the published results, so it comes first.
 TREES = ("lra_release/lra_release", "lra_release", ".")
 
-# TFDS sorts what it writes by key, in buckets of a key's leading bits out of 128. Keys a step apart fill the buckets
-# evenly; small ones all fall into the first, which is then held in memory as a whole.
-KEY_STEP = 1 << 108
+SHARD = 4096  # examples that are held in memory until their file is written
+
+Examples = tuple[int, Iterator[dict[str, Any]]]  # how many there are, and they themselves
 
 
-class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A builder of classified sequences, which are split into train, validation and test.
+
+    Examples go to disk in their order and a shard at a time. TFDS's GeneratorBasedBuilder holds a split in memory to
+    shuffle it, and needs TensorFlow once that takes a gigabyte.
 
     Set before it prepares:
       source: a folder of the user's to read from, instead of downloading or generating.
@@ -40,6 +47,20 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     def find(cls, source: Path) -> Path | None:
         """Where this set lies in a folder that may hold a release; None if it doesn't."""
         return next((source / tree / cls.RELEASE for tree in TREES if (source / tree / cls.RELEASE).exists()), None)
+
+    def _examples(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Examples]:
+        """The examples of each split. They are taken one split after another, in the order of the dictionary."""
+        raise NotImplementedError
+
+    def _shard_iterators_per_split(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, list[Callable[[], Iterator]]]:
+        shards: dict[str, list[Callable[[], Iterator]]] = {}
+        for split, (count, examples) in self._examples(dl_manager).items():
+            keyed = enumerate(examples)
+            sizes = [SHARD] * ((count - 1) // SHARD) + [None]  # the last one takes the stream to its very end
+            shards[split] = [functools.partial(itertools.islice, keyed, size) for size in sizes]
+        return shards
 
     def _release(self) -> Path:
         """This set's part of the release in `source`. UserError if it isn't there, or isn't this variant."""

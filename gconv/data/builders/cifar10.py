@@ -1,11 +1,13 @@
 """CIFAR-10 in grey (Krizhevsky 2009): LRA's Image task. Read from the binary version, so no pickle is loaded."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from gconv.data.builders.archives import ArchiveBuilder, files
+from gconv.data.builders.base import Examples
 from gconv.errors import UserError
 
 _CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -45,7 +47,7 @@ class Cifar10(ArchiveBuilder):
             homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _examples(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Examples]:
         path = self._archive(dl_manager)
         parts = {name.rsplit("/", 1)[-1]: content for name, content in files(path) if name.endswith(".bin")}
         for part in _PARTS:
@@ -61,11 +63,12 @@ class Cifar10(ArchiveBuilder):
         order = np.random.RandomState(self.seed).permutation(len(train))
         held_out, kept = np.sort(order[:_HELD_OUT]), np.sort(order[_HELD_OUT:])
         return {
-            "train": self._generate_examples(train[kept]),
-            "validation": self._generate_examples(train[held_out]),
-            "test": self._generate_examples(test),
+            "train": (len(kept), _images(train[kept])),
+            "validation": (len(held_out), _images(train[held_out])),
+            "test": (len(test), _images(test)),
         }
 
-    def _generate_examples(self, rows: np.ndarray) -> Iterator:
-        for index, row in enumerate(rows):
-            yield index, {"image": grey(row[1:].reshape(1, 3, 1024))[0], "label": int(row[0])}
+
+def _images(rows: np.ndarray) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        yield {"image": grey(row[1:].reshape(1, 3, 1024))[0], "label": int(row[0])}

@@ -1,13 +1,15 @@
 """IMDb reviews as bytes (Maas et al. 2011): LRA's Text task."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from gconv.data.builders.archives import ArchiveBuilder, files
+from gconv.data.builders.base import Examples
 from gconv.errors import UserError
 
 _REVIEW = re.compile(r"aclImdb/(train|test)/(neg|pos)/(\d+)_\d+\.txt")
@@ -64,17 +66,18 @@ class Imdb(ArchiveBuilder):
             homepage="https://ai.stanford.edu/~amaas/data/sentiment/",
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _examples(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Examples]:
         reviews, _ = read(self._archive(dl_manager))
         train, test = (sorted(reviews[split].items()) for split in ("train", "test"))
         order = np.random.RandomState(self.seed).permutation(len(train))
         held_out, kept = np.sort(order[:_HELD_OUT]), np.sort(order[_HELD_OUT:])
         return {
-            "train": self._generate_examples([train[i] for i in kept]),
-            "validation": self._generate_examples([train[i] for i in held_out]),
-            "test": self._generate_examples(test),
+            "train": (len(kept), _labelled(train[i] for i in kept)),
+            "validation": (len(held_out), _labelled(train[i] for i in held_out)),
+            "test": (len(test), _labelled(test)),
         }
 
-    def _generate_examples(self, reviews: list[tuple[tuple[int, str], bytes]]) -> Iterator:
-        for index, ((_, label), text) in enumerate(reviews):
-            yield index, {"text": text, "label": label}
+
+def _labelled(reviews: Iterable[tuple[tuple[int, str], bytes]]) -> Iterator[dict[str, Any]]:
+    for (_, label), text in reviews:
+        yield {"text": text, "label": label}

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 
-from gconv.data.builders.base import KEY_STEP, Builder
+from gconv.data.builders.base import Builder, Examples
 from gconv.errors import UserError
 
 _TRAIN = 147_086  # pairs
@@ -32,36 +33,35 @@ class Retrieval(Builder):
             homepage="https://github.com/google-research/long-range-arena",
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _examples(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Examples]:
         del dl_manager
         folder = self._release()
-        return {
-            "train": self._generate_examples(folder / "new_aan_pairs.train.tsv", _TRAIN),
-            "validation": self._generate_examples(folder / "new_aan_pairs.eval.tsv", None),
-            "test": self._generate_examples(folder / "new_aan_pairs.test.tsv", None),
-        }
-
-    def _generate_examples(self, path: Path, expected: int | None) -> Iterator:
-        for index, (text1, text2, label) in enumerate(read(path, expected)):
-            yield index * KEY_STEP, {"text1": text1, "text2": text2, "label": label}
+        names = {"train": "train", "validation": "eval", "test": "test"}
+        paths = {split: folder / f"new_aan_pairs.{name}.tsv" for split, name in names.items()}
+        counts = {split: _lines(path) for split, path in paths.items()}
+        if counts["train"] != _TRAIN:
+            raise UserError(f"{paths['train']} has {counts['train']:,} pairs instead of {_TRAIN:,}")
+        return {split: (counts[split], read(path)) for split, path in paths.items()}
 
 
-def read(path: Path, expected: int | None) -> Iterator[tuple[bytes, bytes, int]]:
-    """Yields (text 1, text 2, label) of a file without header or quoting: `label id1 id2 text1 text2`, tab-separated.
-
-    UserError for a line that isn't of that form, and for another number of lines than expected, where that is known.
-    """
-    pairs = 0
+def _lines(path: Path) -> int:
     try:
         with path.open("rb") as lines:
-            for pairs, line in enumerate(lines, 1):
-                fields = line.removesuffix(b"\n").split(b"\t")
-                if len(fields) != 5 or not line.endswith(b"\n"):
-                    raise UserError(f"{path}, line {pairs} has {len(fields)} fields or is cut off; expected 5")
-                if fields[0] not in (b"0", b"0.0", b"1", b"1.0"):
-                    raise UserError(f"{path}, line {pairs}: the label is {fields[0][:20]!r}, not 0.0 or 1.0")
-                yield fields[3], fields[4], int(float(fields[0]))
+            return sum(1 for _ in lines)
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}") from error
-    if pairs != expected and (expected is not None or not pairs):
-        raise UserError(f"{path} has {pairs:,} pairs instead of {'some' if expected is None else f'{expected:,}'}")
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the pairs of a file without header or quoting, `label id1 id2 text1 text2` with tabs between.
+
+    UserError for a line that isn't of that form.
+    """
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            fields = line.removesuffix(b"\n").split(b"\t")
+            if len(fields) != 5 or not line.endswith(b"\n"):
+                raise UserError(f"{path}, line {number} has {len(fields)} fields or is cut off; expected 5")
+            if fields[0] not in (b"0", b"0.0", b"1", b"1.0"):
+                raise UserError(f"{path}, line {number}: the label is {fields[0][:20]!r}, not 0.0 or 1.0")
+            yield {"text1": fields[3], "text2": fields[4], "label": int(float(fields[0]))}

@@ -5,11 +5,12 @@ import itertools
 import random
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow_datasets as tfds
 
 from gconv.data.builders.archives import ArchiveBuilder
-from gconv.data.builders.base import KEY_STEP
+from gconv.data.builders.base import Examples
 from gconv.data.builders.imdb import Imdb, Reviews, read
 from gconv.errors import UserError
 
@@ -52,7 +53,7 @@ class SameFilm(ArchiveBuilder):
             homepage="https://ai.stanford.edu/~amaas/data/sentiment/",
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _examples(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Examples]:
         path = self._archive(dl_manager)
         reviews, addresses = read(path)
         films: dict[str, dict[str, list[Key]]] = {}
@@ -77,14 +78,14 @@ class SameFilm(ArchiveBuilder):
             "validation": [films["train"][title] for title in titles_in_order if title in held_out],
             "test": [films["test"][title] for title in sorted(films["test"])],
         }
-        return {
-            split: self._generate_examples(pairs(groups[split], _PAIRS[split], rng), reviews[side])
-            for split, side in (("train", "train"), ("validation", "train"), ("test", "test"))
-        }
+        drawn = {split: pairs(groups[split], _PAIRS[split], rng) for split in groups}
+        sides = {"train": "train", "validation": "train", "test": "test"}
+        return {split: (len(drawn[split]), _texts(drawn[split], reviews[sides[split]])) for split in groups}
 
-    def _generate_examples(self, drawn: list[tuple[Pair, int]], reviews: Reviews) -> Iterator:
-        for index, ((first, second), label) in enumerate(drawn):
-            yield index * KEY_STEP, {"text1": reviews[first], "text2": reviews[second], "label": label}
+
+def _texts(drawn: list[tuple[Pair, int]], reviews: Reviews) -> Iterator[dict[str, Any]]:
+    for (first, second), label in drawn:
+        yield {"text1": reviews[first], "text2": reviews[second], "label": label}
 
 
 def pairs(films: list[list[Key]], count: int, rng: random.Random) -> list[tuple[Pair, int]]:
