@@ -10,11 +10,13 @@ Each is the transpose of the other, so every derivative of either is made of the
 one inverse transform. Under one `jit` the compiler finds that the gradient transforms what the forward pass has
 transformed already, and keeps the spectrum instead of x.
 
-All transforms are complex, and no half spectrum is ever unpacked. There are three ways to fill them:
+There are three forms of transform, and none has a half spectrum to unpack:
 
     real     rfft; for a batch of one
     paired   two rows of the batch as the real and the imaginary part of one sequence: the kernel is real, so the
-             product keeps them apart. Σ_pairs conj(X) · dY holds the sum of both rows' correlations in its real part
+             product keeps them apart. Σ_pairs conj(X) · dY holds the sum of both rows' correlations in its real part.
+             They do share their rounding: a row's error scales with the larger of the two, and what isn't finite in
+             one isn't in the other
     twisted  for sequences that are zero beyond their ends: x[t] · exp(−iπt/2n), one transform of n ≥ length points a
              row and no padding to 2n. It computes modulo zⁿ = −i, where what would wrap around turns imaginary
              (the right-angle convolution of Arndt, Matters Computational, on weighted convolutions)

@@ -1,14 +1,16 @@
-"""Measures speed: python -m scripts.benchmark ops|step [--output=DIR]
+"""Measures speed: python -m scripts.benchmark ops|step|data [--output=DIR]
 
 ops   global_conv, every boundary and layout, over length 16 to 65,536, beside the convolutions and the attention of JAX
       and (where it is installed) PyTorch: time forward and with gradient, GB/s, memory, error against float64
 step  whole training steps of gconv, of attention and of the same gconv block in PyTorch
+data  the input pipeline by itself, at each task's shape
 
 All methods of a length are timed in turn, in one process with one allocator; what counts is a ratio within one run.
 --output keeps the record (JSON), the table (Markdown) and, for ops, a plot.
 """
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,50 +26,67 @@ _SECONDS = flags.DEFINE_float("seconds", 20, "seconds after which a median makes
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) != 2 or argv[1] not in ("ops", "step"):
-        raise UserError(f"expected ops or step; got {' '.join(argv[1:]) or 'nothing'}")
+    if len(argv) != 2 or argv[1] not in ("ops", "step", "data"):
+        raise UserError(f"expected ops, step or data; got {' '.join(argv[1:]) or 'nothing'}")
+    what, folder = argv[1], _output_folder()
     import jax
     import jaxlib
 
     from gconv.training.metrics import device_name
-    from scripts.benchmark import operator, rivals, training_step
+    from scripts.benchmark import operator, pipeline, rivals, training_step
 
     rows: list[dict[str, Any]] = []
-    if argv[1] == "ops":
-        try:
-            lengths = [int(length) for length in _LENGTHS.value or operator.LENGTHS]
-        except ValueError as error:
-            raise UserError(f"--lengths: {error}") from error
+    found: list[tuple[str, float, float]] = []
+    if what == "ops":
+        lengths = _lengths(operator.LENGTHS)
         for length in lengths:
             rows += operator.measure(length, _ROUNDS.value, _SECONDS.value)
         text = operator.table(rows)
-        found = operator.bars(rows) if {1024, 4096, 16384} <= set(lengths) else []
-    else:
+        if {1024, 4096, 16384} <= set(lengths):
+            found = operator.bars(rows)
+    elif what == "step":
         for shape in training_step.SHAPES:
             rows += training_step.measure(shape, _ROUNDS.value, _SECONDS.value)
         text, found = training_step.table(rows), training_step.bars(rows)
+    else:
+        rows = pipeline.measure(min(_SECONDS.value, 3.0))
+        text, found = pipeline.table(rows), pipeline.bars(rows)
     torch = rivals.torch_or_none()
     versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "torch": torch and str(torch.__version__)}
     device = device_name()
-    goals = "\n".join(
-        ["| goal | measured | bound | |", "|---|---:|---:|---|"]
-        + [
-            f"| {what} | {ratio:.3g} | {bound:.3g} | {'met' if ratio <= bound else 'MISSED'} |"
-            for what, ratio, bound in found
-        ]
-    )
     report = f"{device}, {', '.join(f'{k} {v}' for k, v in versions.items())}, float32\n\n{text}\n"
-    report += f"\n{goals}\n" if found else ""
+    if found:
+        report += "\n| goal | measured | bound | |\n|---|---:|---:|---|\n"
+    for goal, ratio, bound in found:
+        report += f"| {goal} | {ratio:.3g} | {bound:.3g} | {'met' if ratio <= bound else 'MISSED'} |\n"
     print(report)
-    if _OUTPUT.value:
-        folder = Path(_OUTPUT.value)
-        folder.mkdir(parents=True, exist_ok=True)
+    if folder is not None:
         record = {"device": device, "versions": versions, "rows": rows, "goals": found}
-        (folder / f"{argv[1]}.json").write_text(json.dumps(record, indent=1) + "\n")
-        (folder / f"{argv[1]}.md").write_text(report)
-        if argv[1] == "ops":
+        (folder / f"{what}.json").write_text(json.dumps(record, indent=1) + "\n")
+        (folder / f"{what}.md").write_text(report)
+        if what == "ops":
             operator.draw(rows, device, str(folder / "ops.png"))
         print(f"written to {folder}")
+
+
+def _output_folder() -> Path | None:
+    """Made before anything is measured, so that no measurement is lost to a folder that can't be written."""
+    if not _OUTPUT.value:
+        return None
+    try:
+        Path(_OUTPUT.value).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=_OUTPUT.value):
+            pass
+    except OSError as error:
+        raise UserError(f"--output: {_OUTPUT.value} can't be written: {error.strerror}") from error
+    return Path(_OUTPUT.value)
+
+
+def _lengths(default: tuple[int, ...]) -> list[int]:
+    for length in _LENGTHS.value or ():
+        if not length.isdecimal() or int(length) < 2:
+            raise UserError(f"--lengths: expected whole numbers from 2 on; got {length!r}")
+    return [int(length) for length in _LENGTHS.value or default]
 
 
 if __name__ == "__main__":

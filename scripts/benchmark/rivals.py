@@ -1,5 +1,6 @@
 """What is measured beside gconv's own operator and step: the plain JAX forms, and PyTorch's where it is installed."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ def torch_or_none() -> Any:
         import torch
     except ImportError:
         return None
-    torch.set_num_threads(len(__import__("os").sched_getaffinity(0)))
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     return torch
 
 

@@ -2,7 +2,6 @@ import numpy as np
 
 from gconv.data.pipeline import TrainBatches, evaluation_batches
 from gconv.data.tasks import Split
-from gconv.data.throughput import examples_per_second
 
 
 def split(examples=23):
@@ -55,9 +54,3 @@ def test_a_batch_of_pairs_keeps_both_sequences():
     np.testing.assert_array_equal(batch.lengths[:, 1], batch.labels % 4 + 2)
     last = list(evaluation_batches(pairs, 10))[-1]
     assert last.inputs.shape == (10, 2, 4) and last.weights.sum() == 3
-
-
-def test_throughput_counts_examples(monkeypatch):
-    clock = iter([0.0, 0.0, 1.0, 2.0, 4.0])
-    monkeypatch.setattr("gconv.data.throughput.time.perf_counter", lambda: next(clock))
-    assert examples_per_second(split(), batch_size=6, seconds=2) == 2 * 6 / 4

@@ -1,11 +1,14 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gconv.data.tasks import Split
 from gconv.ops.convolution import BOUNDARIES, global_conv
-from scripts.benchmark import operator, rivals, training_step
+from scripts.benchmark import operator, pipeline, rivals, training_step
 from scripts.benchmark.timing import medians
 
 RECORDS = Path(__file__).parents[2] / "experiments/records/benchmark"
@@ -52,7 +55,33 @@ def test_models_of_a_step_have_equal_parameters():
     assert {"gconv in PyTorch, blc", "gconv in PyTorch, bcl"} < set(rows)
 
 
-@pytest.mark.parametrize("name, module", [("ops", operator), ("step", training_step)])
+def test_throughput_counts_examples(monkeypatch):
+    clock = iter([0.0, 0.0, 1.0, 2.0, 4.0])
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: next(clock))
+    split = Split(np.zeros((20, 4), np.uint8), np.full(20, 4, np.int32), np.zeros(20, np.int32))
+    assert pipeline.examples_per_second(split, batch_size=6, seconds=2) == 2 * 6 / 4
+
+
+def test_every_task_with_a_config_has_its_throughput(monkeypatch):
+    monkeypatch.setattr(pipeline, "EXAMPLES", 64)
+    rows = {row["task"]: row for row in pipeline.measure(seconds=0.01)}
+    assert set(rows) == {"listops", "text", "retrieval", "image", "pathfinder", "pathx", "same_film"}
+    assert rows["retrieval"]["documents"] == 2 and rows["pathx"]["length"] == 16_384
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["speed"], "expected ops, step or data; got speed"),
+    (["ops", "--lengths=16,x"], "--lengths: expected whole numbers from 2 on; got 'x'"),
+    (["data", "--output=/dev/null/x"], "--output: /dev/null/x can't be written"),
+])  # fmt: skip
+def test_bad_arguments_end_in_one_line(arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.benchmark", *arguments], cwd=RECORDS.parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr
+
+
+@pytest.mark.parametrize("name, module", [("ops", operator), ("step", training_step), ("data", pipeline)])
 def test_published_tables_are_those_of_their_records(name, module):
     record = json.loads((RECORDS / f"{name}.json").read_text())
     published = (RECORDS / f"{name}.md").read_text()

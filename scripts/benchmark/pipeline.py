@@ -1,0 +1,58 @@
+"""The input pipeline by itself: a training step must never wait for it."""
+
+import importlib
+import time
+from typing import Any
+
+import numpy as np
+
+from gconv.data import tasks
+from gconv.data.pipeline import TrainBatches
+from gconv.data.tasks import Split
+
+BATCH, EXAMPLES = 64, 4096
+
+
+def examples_per_second(split: Split, batch_size: int, seconds: float) -> float:
+    """Examples a second that one process shuffles and gathers into batches on the host, after some to warm up."""
+    batches = TrainBatches(split, batch_size, seed=0)
+    for step in range(20):
+        batches[step]
+    steps, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        batches[20 + steps]
+        steps += 1
+    return steps * batch_size / (time.perf_counter() - began)
+
+
+def measure(seconds: float) -> list[dict[str, Any]]:
+    """One row a task that has a config, at its length: random bytes of its shape, whose content costs nothing."""
+    rows = []
+    for name, task in tasks.TASKS.items():
+        try:
+            length = importlib.import_module(f"configs.{name}").get_config("gconv").data.length
+        except ModuleNotFoundError:
+            continue
+        shape = (EXAMPLES, length) if len(task.features) == 1 else (EXAMPLES, len(task.features), length)
+        inputs = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        split = Split(inputs, np.full(shape[:-1], length, np.int32), np.zeros(EXAMPLES, np.int32))
+        rate = examples_per_second(split, BATCH, seconds)
+        rows.append({"task": name, "length": length, "documents": len(task.features), "examples_per_second": rate})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [f"| task | documents × length | examples/s in batches of {BATCH} |", "|---|---:|---:|"]
+    for row in rows:
+        lines.append(f"| {row['task']} | {row['documents']} × {row['length']} | {row['examples_per_second']:,.0f} |")
+    return "\n".join(lines)
+
+
+def bars(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
+    least = {1024: 10_000, 4096: 4_000}
+    return [
+        (f"{row['task']}: {least[row['length']]:,} examples/s over those prepared",
+         least[row["length"]] / row["examples_per_second"], 1.0)
+        for row in rows
+        if row["length"] in least
+    ]  # fmt: skip
