@@ -69,6 +69,14 @@ def test_a_shorter_sequence_meets_the_same_lags(boundary):
     np.testing.assert_allclose(layer(x), layer(padded)[:, :7], atol=1e-6)
 
 
+def test_pointwise_mixing_is_the_published_formula():
+    mixer, x = MIXERS["gconv"](), inputs()
+    conv = global_conv(x, mixer.conv.kernel().T, boundary="bidirectional", method="reference")
+    h = jax.nn.gelu(conv + mixer.conv.skip[...] * x, approximate=False)
+    a, b = jnp.split(h @ mixer.glu.kernel[...] + mixer.glu.bias[...], 2, axis=-1)
+    np.testing.assert_allclose(channels_last(mixer)(x), a * jax.nn.sigmoid(b), atol=1e-5)
+
+
 def test_lengths_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="x has length 12; this causal layer takes at most 11"):
         GlobalConv(FEATURES, 11, boundary="causal", rngs=nnx.Rngs(0))(inputs())
