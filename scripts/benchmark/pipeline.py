@@ -1,4 +1,4 @@
-"""The input pipeline by itself: a training step must never wait for it."""
+"""The input pipeline by itself, beside what a model trains on: a training step must never wait for it."""
 
 import importlib
 import time
@@ -9,8 +9,11 @@ import numpy as np
 from gconv.data import tasks
 from gconv.data.pipeline import TrainBatches
 from gconv.data.tasks import Split
+from scripts.benchmark import training_step
+from scripts.benchmark.timing import medians
 
 BATCH, EXAMPLES = 64, 4096
+TRAINED = 4  # examples of the model's batch: on a CPU more are hardly faster, and Path-X needs the memory
 
 
 def examples_per_second(split: Split, batch_size: int, seconds: float) -> float:
@@ -26,25 +29,40 @@ def examples_per_second(split: Split, batch_size: int, seconds: float) -> float:
 
 
 def measure(seconds: float) -> list[dict[str, Any]]:
-    """One row a task that has a config, at its length: random bytes of its shape, whose content costs nothing."""
+    """One row a task that has a config, at its length: random bytes of its shape, whose content costs nothing.
+
+    Beside it, what the task's gconv trains on here: of the models that are compared, the fastest at these lengths.
+    """
     rows = []
     for name, task in tasks.TASKS.items():
         try:
-            length = importlib.import_module(f"configs.{name}").get_config("gconv").data.length
+            config = importlib.import_module(f"configs.{name}").get_config("gconv")
         except ModuleNotFoundError:
             continue
+        length = config.data.length
         shape = (EXAMPLES, length) if len(task.features) == 1 else (EXAMPLES, len(task.features), length)
         inputs = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         split = Split(inputs, np.full(shape[:-1], length, np.int32), np.zeros(EXAMPLES, np.int32))
         rate = examples_per_second(split, BATCH, seconds)
-        rows.append({"task": name, "length": length, "documents": len(task.features), "examples_per_second": rate})
+        step, _ = training_step.jax_step(config, TRAINED)
+        trained = TRAINED / medians({"step": step}, 3, 0)["step"]
+        rows.append(
+            {"task": name, "length": length, "documents": len(task.features)}
+            | {"examples_per_second": rate, "trained_per_second": trained}
+        )
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = [f"| task | documents × length | examples/s in batches of {BATCH} |", "|---|---:|---:|"]
+    lines = [
+        f"| task | documents × length | examples/s, batches of {BATCH} | examples/s that gconv trains on |",
+        "|---|---:|---:|---:|",
+    ]
     for row in rows:
-        lines.append(f"| {row['task']} | {row['documents']} × {row['length']} | {row['examples_per_second']:,.0f} |")
+        lines.append(
+            f"| {row['task']} | {row['documents']} × {row['length']} | {row['examples_per_second']:,.0f} |"
+            f" {row['trained_per_second']:.3g} |"
+        )
     return "\n".join(lines)
 
 

@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from configs import base
+from gconv.data import tasks
 from gconv.data.pipeline import Batch
 from gconv.data.tasks import Spec
 from gconv.training import sharding
@@ -26,21 +28,20 @@ class Shape(NamedTuple):
 SHAPES = (Shape(512, 64, 4, 32), Shape(1024, 128, 6, 16))
 
 
-def jax_step(mixer: str, shape: Shape, mlp_ratio: float = 0.0) -> tuple[Callable[[], None], dict[str, Any]]:
-    config = base.base(mixer)
-    config.model.layers, config.model.features, config.model.dropout = shape.layers, shape.features, 0.0
-    config.model.mlp_ratio, config.steps = mlp_ratio, 1000
-    if mixer == "attention":
-        config.model.mixer_options.heads = shape.features // 32
+def jax_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], None], dict[str, Any]]:
+    """A compiled training step of a config, on random bytes, and its parameters and temporary memory."""
+    task, length = tasks.TASKS[config.data.name], config.data.length
+    spec = Spec(length, task.classes, task.vocabulary, len(task.features))
     optimizer = make_optimizer(config.optim, config.steps)
     mesh = sharding.make_mesh(config.mesh)
-    graphdef, state = initialize(config.model, Spec(shape.length, 10, 256), optimizer, mesh, jax.random.key(0))
+    graphdef, state = initialize(config.model, spec, optimizer, mesh, jax.random.key(0))
     rng = np.random.default_rng(0)
+    shape = (batch_size, length) if spec.documents == 1 else (batch_size, spec.documents, length)
     batch = Batch(
-        rng.integers(0, 256, (shape.batch, shape.length), np.uint8),
-        np.full(shape.batch, shape.length, np.int32),
-        rng.integers(0, 10, shape.batch).astype(np.int32),
-        np.ones(shape.batch, np.float32),
+        rng.integers(0, task.vocabulary or 256, shape).astype(np.uint8),
+        np.full(shape[:-1], length, np.int32),
+        rng.integers(0, task.classes, batch_size).astype(np.int32),
+        np.ones(batch_size, np.float32),
     )
     batch, key = sharding.put_batch(mesh, batch), jax.random.key(1)
     step = make_train_step(graphdef, optimizer, 1, state, mesh).lower(state, batch, key).compile()
@@ -54,14 +55,24 @@ def jax_step(mixer: str, shape: Shape, mlp_ratio: float = 0.0) -> tuple[Callable
     return run, {"parameters": parameters, "bytes": step.memory_analysis().temp_size_in_bytes}
 
 
+def config_of(mixer: str, shape: Shape, mlp_ratio: float = 0.0) -> ConfigDict:
+    config = base.base(mixer)
+    config.data.name, config.data.length = "text", shape.length
+    config.model.layers, config.model.features, config.model.dropout = shape.layers, shape.features, 0.0
+    config.model.mlp_ratio, config.steps = mlp_ratio, 1000
+    if mixer == "attention":
+        config.model.mixer_options.heads = shape.features // 32
+    return config
+
+
 def measure(shape: Shape, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """One row a model: seconds a step, examples a second, parameters, temporary memory."""
     runs: dict[str, Callable[[], None]] = {}
     facts: dict[str, dict[str, Any]] = {}
-    runs["gconv"], facts["gconv"] = jax_step("gconv", shape)
+    runs["gconv"], facts["gconv"] = jax_step(config_of("gconv", shape), shape.batch)
     # Four projections are 4 d² a layer, a kernel with skip and GLU 2 L d + 2 d²: a perceptron makes up the difference.
     ratio = (2 * shape.length - 2 * shape.features) / (2 * shape.features)
-    runs["attention"], facts["attention"] = jax_step("attention", shape, ratio)
+    runs["attention"], facts["attention"] = jax_step(config_of("attention", shape, ratio), shape.batch)
     torch = rivals.torch_or_none()
     if torch is not None:
         for layout in ("blc", "bcl"):

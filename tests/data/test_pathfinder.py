@@ -1,11 +1,14 @@
 import functools
 import hashlib
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from experiments import stimulus as stimulus_table
 from gconv.data.generators import paddles, pathfinder, raster
 from gconv.data.generators.pathfinder import STIMULI, draw, generate
 
@@ -440,111 +443,38 @@ def test_a_bad_range_is_named_at_once(arguments, message):
         generate(STIMULI[32], *arguments)
 
 
-# Means and standard deviations over images of the reference generator's algorithm with Long Range Arena's parameters:
-# 10,467 images at 32 × 32, 163 at 128 × 128.
-REFERENCE_IMAGES = {32: 10_467, 128: 163}
-REFERENCE = {
-    32: {
-        "ink": (0.1447, 0.0144),
-        "pixel mean": (20.15, 1.98),
-        "pixel std": (50.94, 2.53),
-        "zeros": (0.6589, 0.0382),
-        "components > 32": (12.69, 3.16),
-        "components > 64": (13.71, 3.23),
-        "marker distance": (13.03, 5.07),
-        "marker peak": (239.7, 13.6),
-        "paddle pixels": (129.2, 5.1),
-        "target pixels": (124.8, 6.2),
-        "distractor pixels": (155.0, 10.0),
-        "distractors": (1.148, 0.912),
-        "attempts": (323, 318),
-        "targets overlap": (0.208, 0.406),
-        "span": (13.29, 3.56),
-    },
-    128: {
-        "ink": (0.0543, 0.0024),
-        "pixel mean": (7.89, 0.34),
-        "pixel std": (35.60, 0.81),
-        "zeros": (0.8634, 0.0061),
-        "components > 32": (57.3, 2.4),
-        "marker distance": (75.2, 20.7),
-        "marker peak": (255, 0),
-        "paddle pixels": (133.3, 2.6),
-        "distractors": (7.72, 0.53),
-        "attempts": (310, 553),
-        "targets overlap": (0.061, 0.241),
-        "span": (76.6, 14.0),
-        "terminal row": (43.8, 41.2),
-        "terminal column": (38.2, 37.3),
-    },
-}
-HISTOGRAM = {
-    32: "0.8426 0.0125 0.0115 0.0079 0.0076 0.0119 0.0091 0.0119 0.0187 0.0206 0.0164 0.0104 0.0064 0.0058 0.0025 "
-    "0.0043",
-    128: "0.9400 0.0053 0.0063 0.0075 0.0047 0.0022 0.0029 0.0010 0.0004 0.0028 0.0054 0.0053 0.0042 0.0027 0.0067 "
-    "0.0026",
-}
-
-
 def statistics(stimulus, scenes):
-    """One value an image, or NaN, for each name in REFERENCE."""
-    n, images = len(scenes.labels), scenes.images
-    found = {
-        "ink": (images > 32).mean(axis=(1, 2)),
-        "pixel mean": images.mean(axis=(1, 2)),
-        "pixel std": images.std(axis=(1, 2)),
-        "zeros": (images == 0).mean(axis=(1, 2)),
-        "marker distance": distance(scenes.markers[:, 0], scenes.markers[:, 1]),
-        "distractors": scenes.drawn.sum(axis=1),
-        "attempts": scenes.attempts,
-        "span": distance(scenes.tips, scenes.heads[:, :, -1]).mean(axis=1),
-        "terminal row": scenes.markers[:, 1, 0],
-        "terminal column": scenes.markers[:, 1, 1],
-    }
-    for name in ("components > 32", "components > 64", "marker peak", "targets overlap"):
-        found[name] = np.zeros(n)
-    for name in ("paddle pixels", "target pixels", "distractor pixels"):
-        found[name] = np.full(n, np.nan)
-    pixels = np.indices(images.shape[1:])
-    for i, image in enumerate(images):
+    """Those of the published table, and three that need the layers of an image."""
+    found = stimulus_table.statistics(stimulus, scenes)
+    layered = {name: np.full(len(scenes.labels), np.nan) for name in stimulus_table.LAYERED}
+    for i in range(len(scenes.labels)):
         one, other, short, _ = 255 * paint(stimulus, scenes, i) / scenes.peaks[i]
-        away = [np.hypot(*(pixels - tip[:, None, None])) > stimulus.marker_radius + 2 for tip in scenes.markers[i]]
-        away = away[0] & away[1] & (image > 32)
-        for level in (32, 64):
-            found[f"components > {level}"][i] = ndimage.label(image > level, np.ones((3, 3)))[1]
-        found["marker peak"][i] = max(image[y - 1 : y + 2, x - 1 : x + 2].max() for y, x in scenes.markers[i])
-        found["targets overlap"][i] = ((one > one.max() / 2) & (other > other.max() / 2)).any()
-        found["paddle pixels"][i] = image[away].mean()
+        layered["targets overlap"][i] = ((one > one.max() / 2) & (other > other.max() / 2)).any()
         targets = np.maximum(one, other)
-        found["target pixels"][i] = targets[targets > 32].mean()
+        layered["target pixels"][i] = targets[targets > 32].mean()
         if (short > 32).any():
-            found["distractor pixels"][i] = short[short > 32].mean()
-    return found
-
-
-def distance(a, b):
-    return np.sqrt(((a - b) ** 2).sum(axis=-1))
-
-
-def compare(size, scenes):
-    """Rows (name, mean, standard deviation, reference mean, its standard deviation, difference / tolerance)."""
-    rows, found = [], statistics(STIMULI[size], scenes)
-    for name, (mean, std) in REFERENCE[size].items():
-        values = found[name][~np.isnan(found[name])]
-        tolerance = 4 * std * math.sqrt(1 / REFERENCE_IMAGES[size] + 1 / len(values))
-        error = values.mean() - mean
-        rows.append((name, values.mean(), values.std(), mean, std, abs(error) / tolerance if error else 0.0))
-    return rows
+            layered["distractor pixels"][i] = short[short > 32].mean()
+    return found | layered
 
 
 @pytest.mark.parametrize("size", [32, 128])
 def test_statistics_are_the_references(size, small, large):
     pytest.importorskip("PIL")
     scenes = small if size == 32 else large
-    for name, mean, _, reference, _, error in compare(size, scenes):
-        assert error < 1, f"{name}: {mean}, reference {reference}"
+    rows = stimulus_table.compare(size, statistics(STIMULI[size], scenes))
+    assert {row.name for row in rows} == {"share of label 1", *stimulus_table.REFERENCE[size]}
+    for row in rows:
+        assert row.error < 1, f"{row.name}: {row.mean}, reference {row.reference}"
     bins = np.bincount(scenes.images.ravel() // 16, minlength=16) / scenes.images.size
-    reference = np.array(HISTOGRAM[size].split(), float)
+    reference = np.array(stimulus_table.HISTOGRAM[size].split(), float)
     spread = np.stack([np.bincount(image.ravel() // 16, minlength=16) / image.size for image in scenes.images]).std(0)
-    allowed = 4 * spread * math.sqrt(1 / len(scenes.labels) + 1 / REFERENCE_IMAGES[size]) + 0.00005  # as rounded
+    allowed = 4 * spread * math.sqrt(1 / len(scenes.labels) + 1 / stimulus_table.REFERENCE_IMAGES[size]) + 0.00005
     assert (np.abs(bins - reference) < allowed).all()
+
+
+def test_the_published_table_is_that_of_its_record():
+    folder = Path(__file__).parents[2] / "experiments/records/stimulus"
+    record = json.loads((folder / "stimulus.json").read_text())
+    rows = {int(size): [stimulus_table.Row(*row) for row in rows] for size, rows in record["rows"].items()}
+    assert stimulus_table.table(rows, record["images"]) == (folder / "stimulus.md").read_text()
+    assert all(row.error < 1 for found in rows.values() for row in found)
