@@ -1,4 +1,6 @@
-"""What the configs of all tasks share: every field with its default, and the mixers that are compared."""
+"""What the configs of all tasks share: every field with its default; mixers, kernels and presets by name."""
+
+from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
@@ -16,17 +18,20 @@ def base(mixer: str) -> ConfigDict:
             "data_dir": "data",
             "mesh": {"data": -1, "model": 1},  # devices along each axis; -1: all that are left
             "mixer": mixer,  # as results and tables name it
+            "match": "",  # the figure in which the width makes this equal to attention, if any
             "data": {
                 "name": "",
                 "variant": "",
                 "length": 0,  # of the model: shorter sequences are padded to it
                 "limit": 0,  # at most so many examples of each split; 0 for all
+                "pool": 1,  # images are averaged over squares of so many pixels a side
                 "allow_stand_in": False,  # whether made-up data may stand in for a set that isn't prepared
                 "validation_is_test": False,  # as LRA does on Text, to compare with its numbers; the record says so
             },
             "model": {
                 "mixer": "",  # the import path of its class
                 "mixer_options": {},
+                "interleave": {"every": 0, "mixer": "", "mixer_options": {}},  # every N-th layer's mixer; 0: none
                 "layers": 0,
                 "features": 0,
                 "mlp_ratio": 0.0,  # hidden units of each block's perceptron over features; 0 for none
@@ -52,28 +57,120 @@ def base(mixer: str) -> ConfigDict:
     return config
 
 
-def parse(arg: str | None, presets: tuple[str, ...]) -> tuple[str, str]:
-    """Splits what follows the colon, MIXER[,PRESET]. ValueError for a name that isn't known."""
-    mixer, _, preset = (arg or "").partition(",")
+Change = Callable[[ConfigDict], None]
+
+
+def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> ConfigDict:
+    """The config that MIXER[,NAME…] asks for: the task's, with a kernel, a preset and a match where they are named.
+
+    `task` fills in the published setting of config.mixer, a preset changes it; kernels and `match=FIGURE` are the same
+    for every task. ValueError for a name that isn't known, or a kernel for a mixer that has none.
+    """
+    mixer, *names = (arg or "").split(",")
     if mixer not in MIXERS:
-        raise ValueError(f"config:{arg or ''}: expected :MIXER[,PRESET] with MIXER one of {', '.join(MIXERS)}")
-    if preset and preset not in presets:
-        raise ValueError(f"config:{arg}: unknown preset {preset!r}; expected one of {', '.join(presets)}")
-    return mixer, preset
+        raise ValueError(f"config:{arg or ''}: expected :MIXER[,NAME…] with MIXER one of {', '.join(MIXERS)}")
+    figure = ""
+    for name in names:
+        if name.startswith("match="):
+            figure = name.removeprefix("match=")
+            if figure not in MATCHES:
+                raise ValueError(f"config:{arg}: expected match= one of {', '.join(MATCHES)}; got {figure!r}")
+        elif name not in KERNELS and name not in presets:
+            known = ", ".join([*presets, *KERNELS, "match=FIGURE"])
+            raise ValueError(f"config:{arg}: unknown name {name!r}; expected one of {known}")
+    config = base(mixer)
+    task(config)
+    for name in names:
+        if name in KERNELS:
+            if "kernel" not in config.model.mixer_options:
+                raise ValueError(f"config:{arg}: {mixer} has no kernel to be {name}")
+            config.model.mixer_options.kernel, options = KERNELS[name]
+            config.model.mixer_options.kernel_options = ConfigDict(options)
+    for name in names:
+        if name in presets:
+            presets[name](config)
+    if figure:
+        from gconv.training.match import match
+
+        others = [name for name in names if name in presets]
+        reference = resolve(",".join([REFERENCE, *others]), task, presets)
+        config.match = figure
+        config.model.features = match(config, reference, figure)
+    return config
+
+
+MATCHES = ("parameters", "flops", "flops_direct", "time")
+REFERENCE = "attention"  # whose figure a match is to
+
+
+# Name → class and options. LongConv, SGConv, MRConv, CKConv and Hyena, S4D, GFNet.
+KERNELS: dict[str, tuple[str, dict[str, object]]] = {
+    "free": (
+        "gconv.models.kernels.FreeKernel",
+        {"scale": 0.02, "decay": True, "smooth": 0, "squash": 0.0, "dropout": 0.0},
+    ),
+    "multi_scale": ("gconv.models.kernels.MultiScaleKernel", {"width": 32, "decay": 0.5}),
+    "multi_resolution": ("gconv.models.kernels.MultiResolutionKernel", {"width": 32, "terms": 16}),
+    "implicit": ("gconv.models.kernels.ImplicitKernel", {"hidden": 64, "bands": 8, "frequency": 10.0}),
+    "diagonal": ("gconv.models.kernels.DiagonalKernel", {"states": 64}),
+    "fourier": ("gconv.models.kernels.FourierKernel", {"scale": 0.02}),
+}
+
+
+def _convolution(mixer: str, **options: object) -> tuple[str, dict[str, object]]:
+    kernel, kernel_options = KERNELS["free"]
+    conv: dict[str, object] = {
+        "boundary": "bidirectional",
+        "kernel": kernel,
+        "kernel_options": dict(kernel_options),
+        "kernel_length": 0,  # 0: the model's
+        "stretch": False,
+        "taps": 0,  # 0: all
+    }
+    return f"gconv.models.mixers.{mixer}", {**conv, **options}
+
+
+def _attention(rotary: bool) -> tuple[str, dict[str, object]]:
+    return "gconv.models.mixers.Attention", {"heads": 8, "rotary": rotary, "causal": False, "short_conv": False}
+
+
+def _set(config: ConfigDict, mixer: tuple[str, dict[str, object]]) -> None:
+    config.model.mixer, options = mixer
+    config.model.mixer_options = ConfigDict(options)
 
 
 def gconv(config: ConfigDict) -> None:
-    """Bidirectional global convolutions with pointwise mixing, no separate perceptron: the block of S4 and SGConv."""
-    config.model.mixer = "gconv.models.mixers.PointwiseGlobalConv"
-    config.model.mixer_options = ConfigDict(
-        {"boundary": "bidirectional", "scale": 0.02, "squash": 0.0, "kernel_dropout": 0.0}
-    )
+    """Global convolutions with pointwise mixing, no separate perceptron: the block of S4 and SGConv."""
+    _set(config, _convolution("PointwiseGlobalConv"))
+
+
+def gconv_plain(config: ConfigDict) -> None:
+    """The question's: convolution, GELU, convolution. No channel meets another but in the norm."""
+    _set(config, _convolution("PlainGlobalConv", activation="gelu"))
+
+
+def gated(config: ConfigDict) -> None:
+    """Gated global convolutions, as in H3 and Hyena, with a perceptron of four times the width."""
+    _set(config, _convolution("GatedGlobalConv"))
+    config.model.mlp_ratio = 4.0
+
+
+def local(config: ConfigDict) -> None:
+    """gconv with kernels of 61 taps."""
+    _set(config, _convolution("PointwiseGlobalConv", taps=61))
+
+
+def hybrid(config: ConfigDict) -> None:
+    """gconv with modern attention as every fourth layer."""
+    gconv(config)
+    config.model.interleave.every = 4
+    config.model.interleave.mixer, options = _attention(rotary=True)
+    config.model.interleave.mixer_options = ConfigDict(options)
 
 
 def attention(config: ConfigDict) -> None:
     """The modern Transformer encoder: pre-norm, rotary positions, a perceptron of four times the width."""
-    config.model.mixer = "gconv.models.mixers.Attention"
-    config.model.mixer_options = ConfigDict({"heads": 8, "rotary": True})
+    _set(config, _attention(rotary=True))
     config.model.mlp_ratio = 4.0
     config.model.dropout = 0.1
     config.optim.clip = 1.0
@@ -81,8 +178,7 @@ def attention(config: ConfigDict) -> None:
 
 def transformer(config: ConfigDict) -> None:
     """The encoder of Vaswani et al. 2017: post-norm, sinusoidal positions, ReLU."""
-    config.model.mixer = "gconv.models.mixers.Attention"
-    config.model.mixer_options = ConfigDict({"heads": 8, "rotary": False})
+    _set(config, _attention(rotary=False))
     config.model.mlp_ratio = 4.0
     config.model.dropout = 0.1
     config.optim.lr = 5e-4
@@ -92,7 +188,67 @@ def transformer(config: ConfigDict) -> None:
     config.model.positions = "sinusoidal"
 
 
-MIXERS = {"gconv": gconv, "attention": attention, "transformer": transformer}
+def mlp_mixer(config: ConfigDict) -> None:
+    """MLP-Mixer: a perceptron over positions, then one over channels."""
+    config.model.mixer = "gconv.models.mixers.MlpMixer"
+    config.model.mixer_options = ConfigDict({"hidden": 256})
+    config.model.mlp_ratio = 4.0
+
+
+def fnet(config: ConfigDict) -> None:
+    """FNet: Fourier transforms, with nothing to learn, and a perceptron."""
+    config.model.mixer = "gconv.models.mixers.FNet"
+    config.model.mixer_options = ConfigDict()
+    config.model.mlp_ratio = 4.0
+
+
+def ssm(config: ConfigDict) -> None:
+    """S5: a diagonal state space over all channels, by a parallel scan."""
+    config.model.mixer = "gconv.models.mixers.S5"
+    config.model.mixer_options = ConfigDict({"states": 64, "blocks": 1})
+
+
+MIXERS = {
+    "gconv": gconv,
+    "gconv_plain": gconv_plain,
+    "gated": gated,
+    "attention": attention,
+    "transformer": transformer,
+    "mlp_mixer": mlp_mixer,
+    "fnet": fnet,
+    "local": local,
+    "ssm": ssm,
+    "hybrid": hybrid,
+}
+
+
+def shape(config: ConfigDict, layers: int, features: int, heads: int = 8) -> None:
+    config.model.layers, config.model.features = layers, features
+    for options in (config.model.mixer_options, config.model.interleave.mixer_options):
+        if "heads" in options:
+            options.heads = heads
+
+
+def rates(config: ConfigDict, lr: float, kernel_lr: float, weight_decay: float) -> None:
+    config.optim.lr, config.optim.kernel_lr, config.optim.weight_decay = lr, kernel_lr, weight_decay
+
+
+def regularize(config: ConfigDict, squash: float, dropout: float) -> None:
+    """LongConv's regularisation, for mixers with a free kernel."""
+    if config.model.mixer_options.get("kernel") == KERNELS["free"][0]:
+        config.model.mixer_options.kernel_options.squash = squash
+        config.model.mixer_options.kernel_options.dropout = dropout
+
+
+def multi_scale(config: ConfigDict, width: int, decay: float) -> None:
+    """SGConv's kernel."""
+    config.model.mixer_options.kernel = KERNELS["multi_scale"][0]
+    config.model.mixer_options.kernel_options = ConfigDict({"width": width, "decay": decay})
+
+
+def states(config: ConfigDict, states: int, blocks: int) -> None:
+    """Of an S5: its states, the kept half of conjugate pairs, and the blocks that they start in."""
+    config.model.mixer_options.states, config.model.mixer_options.blocks = states, blocks
 
 
 def smoke(config: ConfigDict) -> None:
@@ -103,8 +259,34 @@ def smoke(config: ConfigDict) -> None:
     config.log_every = 5
     config.data.limit = 96
     config.data.allow_stand_in = True
-    config.model.layers = 2
-    config.model.features = 32
+    shape(config, 2, 32, heads=2)
+    if config.model.interleave.every:
+        config.model.interleave.every = 2
+    if config.mixer == "ssm":
+        states(config, 8, 1)
     config.optim.warmup_steps = 5
-    if "heads" in config.model.mixer_options:
-        config.model.mixer_options.heads = 2
+
+
+def small(config: ConfigDict) -> None:
+    """One block and one recipe for every mixer, small enough that two cores carry a whole table."""
+    config.steps = 600
+    config.batch_size = 32
+    config.eval_every = config.checkpoint_every = 200
+    config.log_every = 50
+    config.data.limit = 10_000
+    shape(config, 2, 32, heads=4)
+    if config.model.interleave.every:
+        config.model.interleave.every = 2
+    config.model.mlp_ratio = 2.0
+    config.model.norm_first = config.mixer != "transformer"
+    config.model.dropout = 0.0
+    config.optim.warmup_steps = 100
+    config.optim.clip = 1.0
+    rates(config, 3e-3, 3e-3, 0.05)
+    regularize(config, 0.0, 0.0)
+    if config.mixer == "mlp_mixer":
+        config.model.mixer_options.hidden = 32
+    if config.mixer == "ssm":
+        states(config, 16, 1)
+    if config.mixer == "local":
+        config.model.mixer_options.taps = 15

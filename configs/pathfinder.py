@@ -6,16 +6,18 @@
 al. 2021). They are not LRA's own, and results say so; python -m gconv.prepare pathfinder --source=DIR reads LRA's from
 its release.
 
-published test accuracy (%): gconv 95.46 (SGConv, Li et al. 2022), attention not published task by task (85.69 on
-average over LRA, Miralles-González et al. 2025), transformer 71.40 (Tay et al. 2021), 71.83 (re-run for Mega, Ma et
-al. 2022). Guessing scores 50.
+published test accuracy (%): gconv,sgconv 95.46 (Li et al. 2022), ssm 95.33 (S5, Smith et al. 2023), attention not
+published task by task (85.69 on average over LRA, Miralles-González et al. 2025), transformer 71.40 (Tay et al. 2021),
+71.83 (re-run for Mega, Ma et al. 2022). Guessing scores 50.
 expected time: the full 500,000 steps need an accelerator and have not been run here; a 2-core CPU would take weeks.
   :MIXER,smoke  under a minute on a CPU.
+  :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, no dropout, AdamW .004 with .001 for the
 kernels, weight decay .03, 2.5k of 500k steps warm-up, squash .001, kernel dropout .3. Not as published: layer norm for
 batch norm. attention has the shape of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps,
-batches and weight decay, with a learning rate, dropout .1 and gradient clipping of their own.
+batches and weight decay, with a learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et
+al. 2023), sgconv the recipe of SGConv, with layer norm too. The other mixers get gconv's.
 """
 
 from ml_collections import ConfigDict
@@ -24,8 +26,10 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    mixer, preset = base.parse(arg, ("smoke",))
-    config = base.base(mixer)
+    return base.resolve(arg, pathfinder, {"smoke": smoke, "small": small, "sgconv": sgconv})
+
+
+def pathfinder(config: ConfigDict) -> None:
     config.data.name = "pathfinder"
     config.data.variant = "lra"
     config.data.length = 1024
@@ -33,17 +37,36 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.batch_size = 64
     config.optim.warmup_steps = 2_500
     config.optim.weight_decay = 0.03
-    if mixer == "gconv":
-        config.model.layers, config.model.features = 6, 256
-        config.optim.lr, config.optim.kernel_lr = 4e-3, 1e-3
-        config.model.mixer_options.squash = 0.001
-        config.model.mixer_options.kernel_dropout = 0.3
-    elif mixer == "attention":
-        config.model.layers, config.model.features = 4, 128
+    if config.mixer == "attention":
+        base.shape(config, 4, 128, heads=8)
+    elif config.mixer == "transformer":
+        base.shape(config, 4, 32, heads=4)
+    elif config.mixer == "ssm":
+        base.shape(config, 6, 192)
+        base.rates(config, 4.5e-3, 9e-4, 0.03)
+        base.states(config, 128, 8)
+        config.steps, config.batch_size = 500_000, 64
+        config.model.dropout = 0.05
     else:
-        config.model.layers, config.model.features = 4, 32
-        config.model.mixer_options.heads = 4
-    if preset == "smoke":
-        base.smoke(config)
-        config.data.variant = "smoke"
-    return config
+        base.shape(config, 6, 256)
+        base.rates(config, 4e-3, 1e-3, 0.03)
+        base.regularize(config, squash=0.001, dropout=0.3)
+
+
+def sgconv(config: ConfigDict) -> None:
+    """SGConv's recipe."""
+    base.multi_scale(config, width=32, decay=0.5)
+    base.rates(config, 4e-3, 1e-3, 0.03)
+    config.optim.warmup_steps = 2_500
+    config.model.dropout = 0.2
+
+
+def smoke(config: ConfigDict) -> None:
+    base.smoke(config)
+    config.data.variant = "smoke"
+
+
+def small(config: ConfigDict) -> None:
+    """Images averaged to 16 × 16."""
+    base.small(config)
+    config.data.pool, config.data.length = 2, 256

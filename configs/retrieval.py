@@ -6,18 +6,20 @@
 The pairs can only be read from LRA's release (Tay et al. 2021), unpacked in DIR; configs/same_film.py is a substitute
 of the same form. Papers are cut at 4,000 bytes.
 
-published test accuracy (%): gconv 91.11 (SGConv, Li et al. 2022), attention not published task by task (85.69 on
-average over LRA, Miralles-González et al. 2025), transformer 57.46 (Tay et al. 2021), 79.14 (re-run for Mega, Ma et
-al. 2022). Guessing scores 50.
+published test accuracy (%): gconv,sgconv 91.11 (Li et al. 2022), ssm 91.40 (S5, Smith et al. 2023), attention not
+published task by task (85.69 on average over LRA, Miralles-González et al. 2025), transformer 57.46 (Tay et al. 2021),
+79.14 (re-run for Mega, Ma et al. 2022). Guessing scores 50.
 expected time: the full 50,000 steps need an accelerator and have not been run here; a 2-core CPU would take weeks.
   :MIXER,smoke  under a minute on a CPU, on made-up pairs.
+  :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 Both sequences of a pair pass one tower; [u, v, u − v, u ⊙ v] of their features goes to the head.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, AdamW .01 with .0001 for the kernels, 2.5k of
 50k steps warm-up, squash .004, kernel dropout .1. Not as published: layer norm for batch norm. attention has the shape
 of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and batches, with a learning rate,
-dropout .1 and gradient clipping of their own.
+dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et al. 2023), sgconv the recipe of SGConv, with
+layer norm too. The other mixers get gconv's.
 """
 
 from ml_collections import ConfigDict
@@ -26,22 +28,42 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    mixer, preset = base.parse(arg, ("smoke",))
-    config = base.base(mixer)
+    return base.resolve(arg, retrieval, {"smoke": smoke, "small": small, "sgconv": sgconv})
+
+
+def retrieval(config: ConfigDict) -> None:
     config.data.name = "retrieval"
     config.data.length = 4000
     config.steps = 50_000
     config.batch_size = 64
     config.optim.warmup_steps = 2_500
-    if mixer == "gconv":
-        config.model.layers, config.model.features = 6, 256
-        config.optim.lr, config.optim.kernel_lr = 1e-2, 1e-4
-        config.model.mixer_options.squash = 0.004
-        config.model.mixer_options.kernel_dropout = 0.1
+    if config.mixer == "attention" or config.mixer == "transformer":
+        base.shape(config, 4, 128, heads=4)
+    elif config.mixer == "ssm":
+        base.shape(config, 6, 128)
+        base.rates(config, 2e-3, 1e-3, 0.05)
+        base.states(config, 128, 16)
+        config.steps, config.batch_size = 92_000, 32
     else:
-        config.model.layers, config.model.features = 4, 128
-        config.model.mixer_options.heads = 4
-    if preset == "smoke":
-        base.smoke(config)
-        config.data.length = 256
-    return config
+        base.shape(config, 6, 256)
+        base.rates(config, 1e-2, 1e-4, 0.05)
+        base.regularize(config, squash=0.004, dropout=0.1)
+
+
+def sgconv(config: ConfigDict) -> None:
+    """SGConv's recipe."""
+    base.multi_scale(config, width=1, decay=0.5)
+    base.rates(config, 1e-2, 1e-3, 0.05)
+    config.optim.warmup_steps = 2_500
+    config.model.dropout = 0.0
+
+
+def smoke(config: ConfigDict) -> None:
+    base.smoke(config)
+    config.data.length = 256
+
+
+def small(config: ConfigDict) -> None:
+    """The first 256 bytes of each paper."""
+    base.small(config)
+    config.data.length = 256

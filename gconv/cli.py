@@ -38,8 +38,11 @@ def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]
 
 
 def _fail(error: Exception) -> NoReturn:
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if "Traceback (most recent call last)" in message:  # ml_collections repeats a config file's: its last line says it
+        first, last = message.split(": Error whilst parsing")[0], message.strip().splitlines()[-1]
+        message = f"{first}: {last.partition(': ')[2] or last}"
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -100,6 +101,7 @@ def load(
     variant: str,
     length: int,
     limit: int,
+    pool: int,
     allow_stand_in: bool,
     validation_is_test: bool,
     data_dir: str,
@@ -113,12 +115,16 @@ def load(
       name: a key of TASKS; variant: of its builder, or "" where there is one only.
       length: sequences are padded, and where the task allows it cut, to this many positions.
       limit: at most so many examples of each split, the first ones; 0 for all.
+      pool: images are averaged over squares of pool × pool pixels; 1 for none.
       allow_stand_in: whether made-up data may stand in for a set that isn't prepared.
       validation_is_test: whether to validate on the test split, as LRA and its followers do on Text; there, what is
         otherwise held out for validation is trained on. The test score is then the best of many, and no fair one.
       data_dir: folder of the prepared sets.
     """
     task = TASKS[name]
+    if pool != 1 and (pool < 1 or task.vocabulary):
+        raise UserError(f"config.data.pool must be at least 1, and 1 for {name} unless it is of images; got {pool}")
+    length *= pool**2  # as stored
     splits, digests = {}, {}
     if allow_stand_in and task.stand_in is not None and not _exists(_folder(task, variant, data_dir)):
         source = f"stand-in: generated, not {task.builder.name}"
@@ -138,6 +144,9 @@ def load(
             splits[split], digests[split] = _pack(name, split, _read(task, builder, split), count, length)
             if digests[split] != expected["sha256"]:
                 raise UserError(f"{folder}: content of {split} differs from {MANIFEST}; remove the folder to redo it")
+    if pool > 1:
+        splits = {split: _pooled(name, arrays, pool) for split, arrays in splits.items()}
+        length //= pool**2
     if validation_is_test:
         if task.peers_train_on_validation:
             both = zip(splits["train"], splits["validation"], strict=True)
@@ -149,8 +158,20 @@ def load(
         "sha256": hashlib.sha256("".join(digests[split] for split in SPLITS).encode()).hexdigest(),
         "examples": {split: len(splits[split].labels) for split in SPLITS},
         "validation_is_test": validation_is_test,
+        "pool": pool,
     }
     return Dataset(splits, Spec(length, task.classes, task.vocabulary, len(task.features)), record)
+
+
+def _pooled(name: str, split: Split, pool: int) -> Split:
+    """The images of a split at 1/pool of their side, means rounded to whole intensities."""
+    count, length = split.inputs.shape
+    side = math.isqrt(length)
+    if side % pool or (split.lengths != length).any():
+        raise UserError(f"{name}: images of {int(split.lengths[0])} pixels don't divide by config.data.pool={pool}")
+    squares = split.inputs.reshape(count, side // pool, pool, side // pool, pool)
+    inputs = np.rint(squares.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8).reshape(count, -1)
+    return Split(inputs, np.full(count, inputs.shape[1], np.int32), split.labels)
 
 
 def default_variant(name: str) -> str:

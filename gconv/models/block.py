@@ -1,5 +1,6 @@
 """One residual block for every mixer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -59,18 +60,22 @@ def gelu(x: jax.Array) -> jax.Array:
     return jax.checkpoint(lambda x: jax.nn.gelu(x, approximate=False))(x)
 
 
-ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu}
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "identity": lambda x: x}
+
+
+def activation_of(name: str) -> Callable[[jax.Array], jax.Array]:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {name!r}")
+    return ACTIVATIONS[name]
 
 
 class MLP(nnx.Module):
-    """Linear, activation ("relu" or "gelu"), linear."""
+    """Linear, activation ("relu", "gelu" or "identity"), linear."""
 
     def __init__(self, features: int, hidden: int, *, activation: str, layout: str, dtype: Any, rngs: nnx.Rngs):
         self.up = Linear(features, hidden, layout=layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
         self.down = Linear(hidden, features, layout=layout, axes=("hidden", "embed"), dtype=dtype, rngs=rngs)
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation_of(activation)
         self.features, self.hidden = features, hidden
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -22,13 +22,15 @@ class Classifier(nnx.Module):
     Args:
       mixer: builds a token mixer: any callable with the signature of those in `gconv.models.mixers`.
       mixer_options: its keyword options.
+      interleave: {"every", "mixer", "mixer_options"}: layers every, 2 · every, … have this mixer instead; every = 0
+        for none.
       length: the number of positions; shorter sequences are padded to it by the caller.
       classes: the number of scores.
       documents: sequences of an example, 1 or 2.
       vocabulary: the number of token ids, or 0 for pixels: intensities 0..255, taken as numbers in [−1, 1].
       layers, features: the stack's depth and width.
       mlp_ratio: hidden units of each block's perceptron, in multiples of features; 0 for none.
-      activation: of the perceptron, "relu" or "gelu".
+      activation: of the perceptron, "relu", "gelu" or "identity".
       norm_first: pre-norm blocks with a norm before pooling, otherwise post-norm.
       positions: "none", or "sinusoidal" added to the embeddings (Vaswani et al. 2017, section 3.5).
       dropout: after the embedding, in the mixer and after each residual branch.
@@ -40,6 +42,7 @@ class Classifier(nnx.Module):
         mixer: Any,
         mixer_options: Mapping[str, Any],
         *,
+        interleave: Mapping[str, Any],
         length: int,
         classes: int,
         vocabulary: int,
@@ -65,9 +68,15 @@ class Classifier(nnx.Module):
         else:
             self.embed = nnx.Linear(1, features, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
+
+        def mixer_of(layer: int) -> Any:
+            other = interleave["every"] and layer % interleave["every"] == 0
+            build, options = (interleave["mixer"], interleave["mixer_options"]) if other else (mixer, mixer_options)
+            return build(features, length, **options, dropout=dropout, dtype=dtype, rngs=rngs)
+
         self.blocks = nnx.List(
             Block(
-                mixer(features, length, **mixer_options, dropout=dropout, dtype=dtype, rngs=rngs),
+                mixer_of(layer),
                 features,
                 mlp_features=int(mlp_ratio * features),
                 activation=activation,
@@ -76,7 +85,7 @@ class Classifier(nnx.Module):
                 dtype=dtype,
                 rngs=rngs,
             )
-            for _ in range(layers)
+            for layer in range(1, layers + 1)
         )
         self.norm = LayerNorm(features, layout=self.blocks[-1].layout, dtype=dtype) if norm_first else None
         self.pairs = documents == 2

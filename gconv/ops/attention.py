@@ -4,13 +4,18 @@ import jax
 import jax.numpy as jnp
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None, *, causal: bool = False
+) -> jax.Array:
     """softmax(q kᵀ / √size) v for each head (Vaswani et al. 2017, eq. 1).
 
-    q, k, v (batch, length, heads, size), floating; mask (batch, length) bool, True where a key may be attended to.
+    q, k, v (batch, length, heads, size), floating; mask (batch, length) bool, True where a key may be attended to;
+    causal: to no later key.
     Returns (batch, length, heads, size). The scores are normalised in float32.
     """
-    return jax.nn.dot_product_attention(q, k, v, mask=None if mask is None else mask[:, None, None, :])
+    return jax.nn.dot_product_attention(
+        q, k, v, mask=None if mask is None else mask[:, None, None, :], is_causal=causal
+    )
 
 
 def rotate(x: jax.Array) -> jax.Array:

@@ -34,6 +34,12 @@ def attention(length: int, features: int) -> Flops:
     return Flops(flops, flops)
 
 
+def fft2(length: int, features: int) -> Flops:
+    """A complex transform over positions and features, 5 N log₂ N for N points; the same either way of counting."""
+    flops = 5.0 * length * features * math.log2(length * features)
+    return Flops(flops, flops)
+
+
 def global_conv(length: int, channels: int, taps: int, boundary: str) -> Flops:
     """By FFT: a transform and its inverse, 5 N log₂N each for N complex points, and a complex product for each point.
 

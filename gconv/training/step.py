@@ -34,21 +34,33 @@ class Sums(NamedTuple):
 def build_model(config: ml_collections.ConfigDict, spec: Spec, key: jax.Array) -> Classifier:
     """The classifier of config.model for data of a spec.
 
-    Its mixer is the class that config.model.mixer names by its import path. UserError for options that don't fit.
+    Its mixer is the class that config.model.mixer names by its import path, as is a kernel among the mixer's options.
+    UserError for options that don't fit.
     """
     options = config.to_dict()
-    module, _, name = options.pop("mixer").rpartition(".")
-    try:
-        mixer = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"config.model.mixer={config.mixer!r} can't be imported: {error}") from error
+    _import(options, "mixer", "config.model")
+    if options["interleave"]["every"]:
+        _import(options["interleave"], "mixer", "config.model.interleave")
     if options["dtype"] not in ("float32", "bfloat16"):
         raise UserError(f"config.model.dtype must be float32 or bfloat16; got {options['dtype']!r}")
     options["dtype"] = jnp.dtype(options["dtype"])
     try:
-        return Classifier(mixer, **options, **spec._asdict(), rngs=nnx.Rngs(key))
+        return Classifier(**options, **spec._asdict(), rngs=nnx.Rngs(key))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"config.model: {error}") from error
+
+
+def _import(options: dict[str, Any], field: str, path: str) -> None:
+    """Replaces an import path among options by what it names, and the mixer's kernel with it."""
+    name = options[field]
+    module, _, attribute = name.rpartition(".")
+    try:
+        options[field] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}.{field}={name!r} can't be imported: {error}") from error
+    inner = options.get(f"{field}_options", {})
+    if "kernel" in inner:
+        _import(inner, "kernel", f"{path}.{field}_options")
 
 
 def initialize(

@@ -9,7 +9,7 @@ import numpy as np
 from gconv.data import tasks
 from gconv.data.pipeline import TrainBatches
 from gconv.data.tasks import Split
-from scripts.benchmark import training_step
+from gconv.training.match import compiled_step
 from scripts.benchmark.timing import medians
 
 BATCH, EXAMPLES = 64, 4096
@@ -44,7 +44,7 @@ def measure(seconds: float) -> list[dict[str, Any]]:
         inputs = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         split = Split(inputs, np.full(shape[:-1], length, np.int32), np.zeros(EXAMPLES, np.int32))
         rate = examples_per_second(split, BATCH, seconds)
-        step, _ = training_step.jax_step(config, TRAINED)
+        step, _ = compiled_step(config, TRAINED)
         trained = TRAINED / medians({"step": step}, 3, 0)["step"]
         rows.append(
             {"task": name, "length": length, "documents": len(task.features)}

@@ -3,17 +3,10 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from configs import base
-from gconv.data import tasks
-from gconv.data.pipeline import Batch
-from gconv.data.tasks import Spec
-from gconv.training import sharding
-from gconv.training.optim import make_optimizer
-from gconv.training.step import initialize, make_train_step
+from gconv.training.match import compiled_step
 from scripts.benchmark import rivals
 from scripts.benchmark.timing import medians
 
@@ -26,33 +19,6 @@ class Shape(NamedTuple):
 
 
 SHAPES = (Shape(512, 64, 4, 32), Shape(1024, 128, 6, 16))
-
-
-def jax_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], None], dict[str, Any]]:
-    """A compiled training step of a config, on random bytes, and its parameters and temporary memory."""
-    task, length = tasks.TASKS[config.data.name], config.data.length
-    spec = Spec(length, task.classes, task.vocabulary, len(task.features))
-    optimizer = make_optimizer(config.optim, config.steps)
-    mesh = sharding.make_mesh(config.mesh)
-    graphdef, state = initialize(config.model, spec, optimizer, mesh, jax.random.key(0))
-    rng = np.random.default_rng(0)
-    shape = (batch_size, length) if spec.documents == 1 else (batch_size, spec.documents, length)
-    batch = Batch(
-        rng.integers(0, task.vocabulary or 256, shape).astype(np.uint8),
-        np.full(shape[:-1], length, np.int32),
-        rng.integers(0, task.classes, batch_size).astype(np.int32),
-        np.ones(batch_size, np.float32),
-    )
-    batch, key = sharding.put_batch(mesh, batch), jax.random.key(1)
-    step = make_train_step(graphdef, optimizer, 1, state, mesh).lower(state, batch, key).compile()
-
-    def run() -> None:
-        nonlocal state
-        state, metrics = step(state, batch, key)
-        jax.block_until_ready(metrics)
-
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    return run, {"parameters": parameters, "bytes": step.memory_analysis().temp_size_in_bytes}
 
 
 def config_of(mixer: str, shape: Shape, mlp_ratio: float = 0.0) -> ConfigDict:
@@ -69,10 +35,10 @@ def measure(shape: Shape, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """One row a model: seconds a step, examples a second, parameters, temporary memory."""
     runs: dict[str, Callable[[], None]] = {}
     facts: dict[str, dict[str, Any]] = {}
-    runs["gconv"], facts["gconv"] = jax_step(config_of("gconv", shape), shape.batch)
+    runs["gconv"], facts["gconv"] = compiled_step(config_of("gconv", shape), shape.batch)
     # Four projections are 4 d² a layer, a kernel with skip and GLU 2 L d + 2 d²: a perceptron makes up the difference.
     ratio = (2 * shape.length - 2 * shape.features) / (2 * shape.features)
-    runs["attention"], facts["attention"] = jax_step(config_of("attention", shape, ratio), shape.batch)
+    runs["attention"], facts["attention"] = compiled_step(config_of("attention", shape, ratio), shape.batch)
     torch = rivals.torch_or_none()
     if torch is not None:
         for layout in ("blc", "bcl"):

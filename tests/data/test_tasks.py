@@ -27,8 +27,8 @@ ARCHIVES = os.environ.get("GCONV_ARCHIVES", str(Path(__file__).parents[2] / "dat
 REAL = all((Path(ARCHIVES) / name).exists() for name in ("cifar-10-binary.tar.gz", "aclImdb_v1.tar.gz"))
 
 
-def load(name, data_dir, variant="", length=32, limit=0, stand_in=False, validation_is_test=False):
-    return tasks.load(name, variant, length, limit, stand_in, validation_is_test, str(data_dir))
+def load(name, data_dir, variant="", length=32, limit=0, pool=1, stand_in=False, validation_is_test=False):
+    return tasks.load(name, variant, length, limit, pool, stand_in, validation_is_test, str(data_dir))
 
 
 def write_archive(path, members):

@@ -9,7 +9,7 @@ from gconv.models.block import Block
 from gconv.models.classifier import Classifier, mean_of_real_tokens, sinusoids
 from gconv.models.mixers import Attention, GlobalConv, PointwiseGlobalConv
 
-GCONV = (PointwiseGlobalConv, {"boundary": "bidirectional", "scale": 0.1, "squash": 0.0, "kernel_dropout": 0.1})
+GCONV = (PointwiseGlobalConv, {"boundary": "bidirectional", "kernel_options": {"scale": 0.1, "dropout": 0.1}})
 ATTENTION = (Attention, {"heads": 2, "rotary": True})
 
 
@@ -28,7 +28,7 @@ def classifier(mixer, options, **changes):
         "dropout": 0.1,
         "dtype": jnp.float32,
     }
-    return Classifier(mixer, options, **{**settings, **changes}, rngs=nnx.Rngs(0))
+    return Classifier(mixer, options, interleave={"every": 0}, **{**settings, **changes}, rngs=nnx.Rngs(0))
 
 
 def batch(vocabulary=11, length=16):

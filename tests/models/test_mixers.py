@@ -17,9 +17,7 @@ MIXERS = {
         FEATURES,
         LENGTH,
         boundary="bidirectional",
-        scale=0.5,
-        squash=0.0,
-        kernel_dropout=0.0,
+        kernel_options={"scale": 0.5},
         **COMMON,
         rngs=nnx.Rngs(0),
     ),
@@ -120,7 +118,7 @@ def test_kernel_starts_with_the_published_envelope(boundary):
 
 
 def test_squash_and_dropout_shape_the_kernel():
-    layer = GlobalConv(FEATURES, 512, squash=0.01, kernel_dropout=0.25, rngs=nnx.Rngs(0))
+    layer = GlobalConv(FEATURES, 512, kernel_options={"squash": 0.01, "dropout": 0.25}, rngs=nnx.Rngs(0))
     raw, squashed = layer.kernel.taps[...], layer.kernel()
     np.testing.assert_allclose(squashed, np.sign(raw) * np.maximum(np.abs(raw) - 0.01, 0), rtol=1e-6)
     dropped = layer.kernel(key=jax.random.key(0))

@@ -64,7 +64,7 @@ def test_throughput_counts_examples(monkeypatch):
 
 def test_every_task_with_a_config_has_its_throughput(monkeypatch):
     monkeypatch.setattr(pipeline, "EXAMPLES", 64)
-    monkeypatch.setattr(training_step, "jax_step", lambda config, batch_size: (lambda: None, {}))
+    monkeypatch.setattr(pipeline, "compiled_step", lambda config, batch_size: (lambda: None, {}))
     rows = {row["task"]: row for row in pipeline.measure(seconds=0.01)}
     assert set(rows) == {"listops", "text", "retrieval", "image", "pathfinder", "pathx", "same_film"}
     assert rows["retrieval"]["documents"] == 2 and rows["pathx"]["length"] == 16_384

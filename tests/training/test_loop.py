@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import base
 from gconv.data import tasks
 from gconv.data.generators import stand_in
 from gconv.errors import UserError
@@ -308,7 +309,7 @@ def test_memory_and_flops_are_counted(finished):
         ("model.dropout", 1.5, r"config.model.dropout must be in \[0, 1\); got 1.5"),
         ("model.mlp_ratio", -1.0, "config.model.mlp_ratio must be at least 0; got -1.0"),
         ("model.mixer_options.boundary", "circ", "config.model: boundary must be one of circular, causal, bidir"),
-        ("model.mixer_options.kernel_dropout", 2.0, r"config.model: .* kernel_dropout in \[0, 1\)"),
+        ("model.mixer_options.kernel_options.dropout", 2.0, r"config.model: .* dropout in \[0, 1\)"),
         ("model.dtype", "float99", "config.model.dtype must be float32 or bfloat16; got 'float99'"),
         ("optim.warmup_steps", -3, "config.optim.warmup_steps must be at least 0; got -3"),
         ("optim.clip", float("nan"), "config.optim.clip must be at least 0; got nan"),
@@ -336,7 +337,13 @@ def test_full_configs_are_whole_and_build():
         module = importlib.import_module(f"configs.{task}")
         for part in ("python -m gconv.main --config=configs/", "published test accuracy", "expected time"):
             assert part in module.__doc__
-        for mixer in ("gconv", "attention", "transformer"):
+        for mixer in (
+            *base.MIXERS,
+            "gconv,sgconv",
+            "gconv,diagonal",
+            "attention,small",
+            "gconv,small,match=parameters",
+        ):
             made = module.get_config(mixer)
             assert made.batch_size % 8 == 0
             top = ("seed", "steps", "batch_size", "eval_every", "checkpoint_every", "data_dir", "mesh")

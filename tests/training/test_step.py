@@ -24,7 +24,7 @@ def config(mixer="gconv"):
     made = listops.get_config(f"{mixer},smoke")
     made.model.dropout = 0.0
     if mixer == "gconv":
-        made.model.mixer_options.kernel_dropout = 0.0
+        made.model.mixer_options.kernel_options.dropout = 0.0
     return made
 
 

@@ -1,0 +1,127 @@
+"""What a table is: rows × columns × seeds of runs, and the records of those that were made.
+
+A table stands in a module of this folder, as `TABLE`. Every run of it is one call of `python -m gconv.main`; where a
+table has a sweep, each cell takes the point of it that scores best on validation with its first seed.
+"""
+
+import importlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gconv.errors import UserError
+from gconv.training.metrics import read_json, read_jsonl
+
+FOLDER = Path(__file__).parent
+RECORDS = FOLDER / "records"
+
+
+class Part(NamedTuple):
+    """What a row or a column says of a run: names for its config, and fields to override."""
+
+    names: str  # of a row: MIXER[,NAME…] after the colon; of a column: the task's file in configs/
+    overrides: Mapping[str, Any] = {}
+
+
+class Table(NamedTuple):
+    title: str
+    rows: Mapping[str, Part]
+    columns: Mapping[str, Part]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    sweep: tuple[Mapping[str, Any], ...] = ({},)  # overrides that are tried in each cell
+    note: str = ""  # what a reader must know, below the table
+
+
+class Run(NamedTuple):
+    row: str
+    column: str
+    seed: int
+    swept: dict[str, Any]
+    config: str  # of gconv.main
+    overrides: dict[str, Any]
+
+    def folder(self, root: Path) -> Path:
+        parts = [f"{field.rpartition('.')[2]}={value}" for field, value in self.swept.items()]
+        return root.joinpath(*(_slug(part) for part in (self.column, self.row, *parts)), f"seed{self.seed}")
+
+    def command(self, root: Path) -> list[str]:
+        """The arguments of `python -m gconv.main`."""
+        fields = {**self.overrides, **self.swept, "seed": self.seed}
+        return [
+            f"--config={self.config}",
+            f"--workdir={self.folder(root)}",
+            *(f"--config.{field}={_flag(value)}" for field, value in fields.items()),
+        ]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.=+-]+", "_", name).strip("_")
+
+
+def _flag(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def table(name: str) -> Table:
+    """The table of a module of this folder; UserError if there is none of that name."""
+    known = sorted(path.stem for path in FOLDER.glob("*.py") if "TABLE = " in path.read_text())
+    if name not in known:
+        raise UserError(f"unknown experiment {name!r}; expected one of {', '.join(known)}")
+    return importlib.import_module(f"experiments.{name}").TABLE
+
+
+def runs(table: Table, preset: str) -> Iterator[tuple[str, str, list[list[Run]]]]:
+    """Each cell: row, column, and its runs, for every point of the sweep those of all seeds."""
+    for (column, task), (row, part) in itertools.product(table.columns.items(), table.rows.items()):
+        names = ",".join(name for name in (part.names, preset) if name)
+        mixer, _, rest = part.names.partition(",")  # the preset stands before kernels, which it leaves alone
+        names = ",".join(name for name in (mixer, preset, rest) if name)
+        config, overrides = f"configs/{task.names}.py:{names}", {**task.overrides, **part.overrides}
+        yield (
+            row,
+            column,
+            [[Run(row, column, seed, dict(point), config, overrides) for seed in table.seeds] for point in table.sweep],
+        )
+
+
+def record(run: Run, root: Path) -> dict[str, Any]:
+    """What is kept of a run: what it was, its state, and if it finished its result."""
+    folder, kept = run.folder(root), {**run._asdict()}
+    if (folder / "result.json").exists():
+        result = read_json(folder / "result.json")
+        seconds = sum(line["seconds"] for line in read_jsonl(folder / "timings.jsonl"))
+        return {**kept, "state": "finished", "result": {**result, "train_seconds": seconds}}
+    if (folder / "failed").exists():
+        return {**kept, "state": "failed", "reason": (folder / "failed").read_text().strip()}
+    return {**kept, "state": "not run"}
+
+
+def best_point(records: list[dict[str, Any]]) -> int | None:
+    """Which point of the sweep the first seed's records select, by validation accuracy; None before all are done."""
+    if any(r["state"] == "not run" for r in records):
+        return None
+    scores = [r["result"]["val_accuracy"] if r["state"] == "finished" else -1.0 for r in records]
+    return scores.index(max(scores))
+
+
+def collect(table: Table, preset: str, root: Path) -> list[dict[str, Any]]:
+    """The records of a table's runs: of each cell the first seed at every point, and all seeds at the best."""
+    kept = []
+    for _, _, points in runs(table, preset):
+        first = [record(point[0], root) for point in points]
+        best = best_point(first)
+        for i, point in enumerate(points):
+            seeds = [record(run, root) for run in point[1:]] if i == (best or 0) else []
+            kept += [{**r, "selected": i == best} for r in (first[i], *seeds)]
+    return kept
+
+
+def records_path(name: str, preset: str) -> Path:
+    return RECORDS / name / f"{preset or 'full'}.jsonl"
+
+
+def read_records(name: str, preset: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in records_path(name, preset).read_text().splitlines()]

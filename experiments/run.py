@@ -1,0 +1,178 @@
+"""Runs what is missing of a table: python -m experiments.run NAME --workdir=DIR [--preset=small]
+
+Each run is a process of its own, as many at a time as there are cores (--jobs). Interrupted or killed, the same command
+goes on where it was; a run that failed is named, and tried again by the next call.
+
+--preset=     the full setting; by default `small`, which two cores carry
+--dry_run     lists what is missing, with the hours it should take
+--commands    prints the commands of the missing runs, one a line, for a launcher of your own
+"""
+
+import os
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import grid
+from gconv import cli
+from gconv.errors import UserError
+from gconv.progress import say
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of all the table's runs")
+_PRESET = flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
+_JOBS = flags.DEFINE_integer("jobs", len(os.sched_getaffinity(0)), "runs at a time", lower_bound=1)
+_DATA_DIR = flags.DEFINE_string("data_dir", "data", "folder of the prepared data sets")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "list the missing runs and their hours, and run nothing")
+_COMMANDS = flags.DEFINE_bool("commands", False, "print the missing runs' commands, and run nothing")
+
+
+def missing(table: grid.Table, preset: str, root: Path) -> list[grid.Run]:
+    """The runs that can be made now: a sweep's first seed everywhere, and the other seeds once it has decided."""
+    found = []
+    for _, _, points in grid.runs(table, preset):
+        first = [grid.record(point[0], root) for point in points]
+        found += [point[0] for point, r in zip(points, first, strict=True) if r["state"] == "not run"]
+        best = grid.best_point(first)
+        if best is not None:
+            found += [run for run in points[best][1:] if grid.record(run, root)["state"] == "not run"]
+    return found
+
+
+def still_to_come(table: grid.Table, preset: str, root: Path) -> int:
+    """How many runs are missing, those included that wait for a sweep."""
+    count = 0
+    for _, _, points in grid.runs(table, preset):
+        first = [grid.record(point[0], root) for point in points]
+        best = grid.best_point(first)
+        count += sum(r["state"] == "not run" for r in first)
+        count += sum(grid.record(run, root)["state"] == "not run" for run in points[best or 0][1:])
+    return count
+
+
+def run_all(table: grid.Table, preset: str, root: Path, jobs: int, data_dir: str) -> int:
+    """Runs until nothing is missing; returns how many failed."""
+    for failed in root.rglob("failed"):
+        failed.unlink()
+    cores = sorted(os.sched_getaffinity(0))
+    shares = [cores[i::jobs] for i in range(jobs)]
+    active: dict[int, tuple[grid.Run, subprocess.Popen, float]] = {}  # by share
+    taken: list[float] = []
+    failures = 0
+    try:
+        while True:
+            busy = [run for run, _, _ in active.values()]
+            waiting = [run for run in missing(table, preset, root) if run not in busy]
+            for share in (i for i in range(jobs) if i not in active):
+                if not waiting:
+                    break
+                run = waiting.pop(0)
+                active[share] = (run, _start(run, root, shares[share], data_dir), time.monotonic())
+            if not active:
+                return failures
+            time.sleep(0.2)
+            for share, (run, process, began) in list(active.items()):
+                if process.poll() is None:
+                    continue
+                del active[share]
+                taken.append(time.monotonic() - began)
+                failures += _finished(run, process, root)
+                left = still_to_come(table, preset, root) * statistics.mean(taken) / jobs
+                say(f"{still_to_come(table, preset, root)} runs left, about {_duration(left)}")
+    finally:
+        for _, process, _ in active.values():
+            process.send_signal(signal.SIGTERM)
+        for _, process, _ in active.values():
+            process.wait()
+
+
+def _start(run: grid.Run, root: Path, cores: list[int], data_dir: str) -> subprocess.Popen:
+    folder = run.folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ}
+    environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / ".compiled"))  # seeds share their programs
+    with (folder / "log.txt").open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "gconv.main", *run.command(root), f"--config.data_dir={data_dir}"],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
+        )
+
+
+def _finished(run: grid.Run, process: subprocess.Popen, root: Path) -> int:
+    """Says how a run ended, keeps the reason of a failure, and returns 1 for one."""
+    record, name = grid.record(run, root), f"{run.column} | {run.row} | {_point(run)}"
+    if record["state"] == "finished":
+        result = record["result"]
+        accuracies = f"test {100 * result['test_accuracy']:.1f}%, validation {100 * result['val_accuracy']:.1f}%"
+        say(f"{name}: {accuracies}, {result['parameters']:,} parameters")
+        return 0
+    lines = (run.folder(root) / "log.txt").read_text().strip().splitlines() or ["no output"]
+    reason = f"exit status {process.returncode}: {lines[-1]}"
+    (run.folder(root) / "failed").write_text(reason + "\n")
+    say(f"{name}: FAILED: {reason}")
+    return 1
+
+
+def _point(run: grid.Run) -> str:
+    fields = {**run.swept, "seed": run.seed}
+    return ", ".join(f"{field.rpartition('.')[2]} {value}" for field, value in fields.items())
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
+
+
+def projected_seconds(runs: list[grid.Run], done: list[dict[str, Any]]) -> list[float | None]:
+    """Training seconds of each run: those of a finished one of its cell, else None."""
+    known = {(r["row"], r["column"]): r["result"]["train_seconds"] for r in done if r["state"] == "finished"}
+    return [known.get((run.row, run.column)) for run in runs]
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) != 2 or not _WORKDIR.value:
+        raise UserError("expected python -m experiments.run NAME --workdir=DIR")
+    table, root = grid.table(argv[1]), Path(_WORKDIR.value) / argv[1] / (_PRESET.value or "full")
+    waiting = missing(table, _PRESET.value, root)
+    if _COMMANDS.value:
+        for run in waiting:
+            print(
+                shlex.join(["python", "-m", "gconv.main", *run.command(root), f"--config.data_dir={_DATA_DIR.value}"])
+            )
+        return
+    if _DRY_RUN.value:
+        done = grid.collect(table, _PRESET.value, root)
+        if grid.records_path(argv[1], _PRESET.value).exists():
+            done += grid.read_records(argv[1], _PRESET.value)
+        seconds = projected_seconds(waiting, done)
+        for run, s in zip(waiting, seconds, strict=True):
+            print(f"{run.column} | {run.row} | {_point(run)}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")
+        left = still_to_come(table, _PRESET.value, root)
+        known = [s for s in seconds if s is not None]
+        hours = f"about {left * statistics.mean(known) / 3600:.1f} h in all" if known else "nothing like them was timed"
+        print(f"{left} runs missing, {left - len(waiting)} of them after a sweep: {hours}")
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir: {root} can't be written: {error.strerror}") from error
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
+    failures = run_all(table, _PRESET.value, root, _JOBS.value, _DATA_DIR.value)
+    print(
+        f"{argv[1]}: all runs made, {failures} failed; python -m experiments.table {argv[1]} --workdir={_WORKDIR.value}"
+    )
+    if failures:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

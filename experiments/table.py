@@ -1,0 +1,247 @@
+"""A table of the records of its runs: python -m experiments.table NAME [--preset=small] [--workdir=DIR] [--output=DIR]
+
+With --workdir the records are read from the runs there, otherwise from experiments/records. --output keeps them
+(PRESET.jsonl) with the table as Markdown, LaTeX and CSV and a plot. A cell is the mean test accuracy over seeds with
+its 95% interval (Student's t). Bold is the best of a column, if it is better than every other row by a t-test paired by
+seed, p < 0.05; otherwise nothing is. What wasn't run, or failed, says so.
+"""
+
+import csv
+import io
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from scipy import stats
+
+from experiments import grid
+from gconv import cli
+from gconv.errors import UserError
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of all the table's runs; none for the committed records")
+_PRESET = flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
+_OUTPUT = flags.DEFINE_string("output", None, "folder for the records, the table and the plot")
+
+Records = list[dict[str, Any]]
+
+
+class Cell(NamedTuple):
+    accuracies: dict[int, float]  # by seed
+    results: Records  # of the finished runs
+    failed: int
+    wanted: int
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.accuracies.values())
+
+    @property
+    def half(self) -> float:
+        """Half of the 95% interval of the mean; nan for a single seed."""
+        n = len(self.accuracies)
+        if n < 2:
+            return math.nan
+        return float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(self.accuracies.values()) / math.sqrt(n)
+
+
+def cells(records: Records) -> dict[tuple[str, str], Cell]:
+    """By (row, column), over the selected runs."""
+    found: dict[tuple[str, str], Cell] = {}
+    for key in dict.fromkeys((r["row"], r["column"]) for r in records):
+        chosen = [r for r in records if (r["row"], r["column"]) == key and r["selected"]]
+        finished = [r for r in chosen if r["state"] == "finished"]
+        found[key] = Cell(
+            {r["seed"]: r["result"]["test_accuracy"] for r in finished},
+            [r["result"] for r in finished],
+            sum(r["state"] == "failed" for r in chosen),
+            len({r["seed"] for r in records}),
+        )
+    return found
+
+
+def winner(column: dict[str, Cell]) -> str | None:
+    """The row whose mean is best, if a t-test paired by seed sets it apart from every other (p < 0.05)."""
+    done = {row: cell for row, cell in column.items() if cell.accuracies}
+    if len(done) < 2:
+        return None
+    best = max(done, key=lambda row: done[row].mean)
+    for row, cell in done.items():
+        seeds = sorted(cell.accuracies.keys() & done[best].accuracies.keys())
+        if row == best:
+            continue
+        differences = [done[best].accuracies[seed] - cell.accuracies[seed] for seed in seeds]
+        if len(seeds) < 2 or (max(differences) == min(differences) and not differences[0]):
+            return None
+        if max(differences) > min(differences) and stats.ttest_1samp(differences, 0).pvalue >= 0.05:
+            return None
+    return best
+
+
+def grid_of(records: Records) -> tuple[list[str], list[str], dict[tuple[str, str], Cell], dict[str, str | None]]:
+    """Rows, columns, cells, and each column's winner."""
+    rows = list(dict.fromkeys(r["row"] for r in records))
+    columns = list(dict.fromkeys(r["column"] for r in records))
+    found = cells(records)
+    return rows, columns, found, {c: winner({row: found[row, c] for row in rows}) for c in columns}
+
+
+def shown(cell: Cell) -> str:
+    """One cell as text."""
+    if not cell.accuracies:
+        return "failed" if cell.failed else "not run"
+    text = f"{100 * cell.mean:.1f}"
+    if not math.isnan(cell.half):
+        text += f" ± {100 * cell.half:.1f}"
+    lacking = cell.wanted - len(cell.accuracies)
+    return text + (f" ({lacking} of {cell.wanted} seeds lacking)" if lacking else "")
+
+
+def markdown(records: Records, table: grid.Table) -> str:
+    rows, columns, found, best = grid_of(records)
+    heads = ["", *(f"{c} (%)" for c in columns)]
+    costs = ["parameters", "FLOPs/token", "with direct convolution", "examples/s"]
+    lines = [
+        "| " + " | ".join([*heads, *costs]) + " |",
+        "|---|" + "---:|" * (len(columns) + len(costs)),
+    ]
+    for row in rows:
+        texts = [f"**{shown(found[row, c])}**" if best[c] == row else shown(found[row, c]) for c in columns]
+        lines.append("| " + " | ".join([row, *texts, *_costs([found[row, c] for c in columns])]) + " |")
+    chances = []
+    for c in columns:
+        results = [result for row in rows for result in found[row, c].results]
+        chances.append(f"{100 * results[0]['chance']:.1f}" if results else "–")
+    lines.append("| " + " | ".join(["guessing", *chances, *([""] * len(costs))]) + " |")
+    return f"{table.title}\n\n" + "\n".join(lines) + "\n\n" + facts(records, table) + "\n"
+
+
+def _costs(of_row: list[Cell]) -> list[str]:
+    """Parameters, both FLOPs a token and examples/s of a row, a figure a column."""
+    figures = []
+    for name in ("parameters", "flops_per_token", "flops_per_token_direct", "examples_per_second"):
+        values = [statistics.median(r[name] for r in cell.results) if cell.results else None for cell in of_row]
+        texts = ["–" if value is None else f"{value:,.0f}" for value in values]
+        figures.append(texts[0] if len(set(texts)) == 1 else " / ".join(texts))
+    return figures
+
+
+def facts(records: Records, table: grid.Table) -> str:
+    """What a reader must know of the runs: data, seeds, sweep, device, hours."""
+    results = [r["result"] for r in records if r["state"] == "finished"]
+    lines = [
+        "Mean test accuracy ± half of the 95% interval over seeds; costs are given column by column where they differ."
+    ]
+    if len(table.sweep) > 1:
+        tried = "; ".join(", ".join(f"{field} {value:g}" for field, value in point.items()) for point in table.sweep)
+        lines.append(f"Chosen for each cell on validation, with the first seed, out of: {tried}.")
+    if results:
+        sources = dict.fromkeys(f"{r['data']['name']}: {r['data']['source']}" for r in results)
+        lines.append("Data: " + "; ".join(sources) + ".")
+        hours = sum(r["train_seconds"] for r in results) / 3600
+        devices = ", ".join(dict.fromkeys(r["device"] for r in results))
+        lines.append(f"{len(results)} runs, {hours:.1f} hours of training on {devices}.")
+    if table.note:
+        lines.append(table.note)
+    return "\n".join(lines)
+
+
+def latex(records: Records) -> str:
+    """The body of a booktabs table."""
+    rows, columns, found, best = grid_of(records)
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(columns) + "}",
+        r"\toprule",
+        " & ".join(["", *columns]) + r" \\",
+        r"\midrule",
+    ]
+    for row in rows:
+        texts = []
+        for c in columns:
+            text = shown(found[row, c]).replace("±", r"$\pm$")
+            texts.append(rf"\textbf{{{text}}}" if best[c] == row else text)
+        lines.append(" & ".join([row, *texts]) + r" \\")
+    text = "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    return text.replace("%", r"\%").replace("_", r"\_")
+
+
+def as_csv(records: Records) -> str:
+    """One line a run."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = ["test_accuracy", "val_accuracy", "parameters", "flops_per_token", "flops_per_token_direct"]
+    names += ["examples_per_second", "train_seconds"]
+    writer.writerow(["row", "column", "seed", "swept", "selected", "state", *names])
+    for r in records:
+        swept = " ".join(f"{field}={value}" for field, value in r["swept"].items())
+        result = r.get("result", {})
+        writer.writerow(
+            [r["row"], r["column"], r["seed"], swept, r["selected"], r["state"], *(result.get(n, "") for n in names)]
+        )
+    return out.getvalue()
+
+
+def draw(records: Records, table: grid.Table, path: Path) -> None:
+    """A panel a column: each row's mean, interval and seeds, and the level of guessing."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    rows, columns, found, _ = grid_of(records)
+    size = (1.5 + 3 * len(columns), 1.2 + 0.32 * len(rows))
+    figure, panels = plt.subplots(1, len(columns), figsize=size, layout="constrained", squeeze=False, sharey=True)
+    for axes, column in zip(panels[0], columns, strict=True):
+        for y, row in enumerate(rows):
+            cell = found[row, column]
+            if not cell.accuracies:
+                continue
+            half = 0 if math.isnan(cell.half) else 100 * cell.half
+            axes.errorbar(100 * cell.mean, y, xerr=half, fmt="o", color="C0", capsize=3, ms=5)
+            values = [100 * a for a in cell.accuracies.values()]
+            axes.plot(values, [y] * len(values), "|", color="black", ms=9, alpha=0.6)
+        results = [result for row in rows for result in found[row, column].results]
+        if results:
+            axes.axvline(100 * results[0]["chance"], color="grey", linestyle="--", lw=1)
+        axes.set(title=column, xlabel="test accuracy (%)")
+        axes.grid(alpha=0.3, axis="x")
+    panels[0][0].set_yticks(range(len(rows)), rows)
+    panels[0][0].invert_yaxis()
+    figure.suptitle(table.title.split(":")[0])
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) != 2:
+        raise UserError("expected python -m experiments.table NAME")
+    name, preset = argv[1], _PRESET.value
+    table = grid.table(name)
+    if _WORKDIR.value:
+        root = Path(_WORKDIR.value) / name / (preset or "full")
+        if not root.is_dir():
+            raise UserError(f"--workdir: {root} is no folder; python -m experiments.run {name} makes it")
+        records = grid.collect(table, preset, root)
+    elif grid.records_path(name, preset).exists():
+        records = grid.read_records(name, preset)
+    else:
+        raise UserError(f"{grid.records_path(name, preset)} is missing: this table wasn't run")
+    text = markdown(records, table)
+    print(text)
+    if _OUTPUT.value:
+        folder, stem = Path(_OUTPUT.value), preset or "full"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{stem}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+            (folder / f"{stem}.md").write_text(text)
+            (folder / f"{stem}.tex").write_text(latex(records))
+            (folder / f"{stem}.csv").write_text(as_csv(records))
+            draw(records, table, folder / f"{stem}.png")
+        except OSError as error:
+            raise UserError(f"--output: {folder} can't be written: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    cli.run(main)

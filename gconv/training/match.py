@@ -1,0 +1,105 @@
+"""A fair match: the width at which a model equals another in parameters, FLOPs or time."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from gconv.data import tasks
+from gconv.data.pipeline import Batch
+from gconv.data.tasks import Spec
+from gconv.errors import UserError
+from gconv.models.classifier import Classifier
+from gconv.training import sharding
+from gconv.training.optim import make_optimizer
+from gconv.training.step import build_model, initialize, make_train_step
+
+WIDEST = 16  # times the reference's width
+
+
+def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
+    """The width (config.model.features) at which config's figure is nearest to the reference's; both keep their depth.
+
+    figure: "parameters"; "flops" of a forward pass with convolutions by FFT, or "flops_direct" by their defining sum;
+    "time" of a training step, measured here and now. Widths are multiples of 8 that heads divide.
+    """
+    figures: dict[str, Callable[[ConfigDict], float]] = {
+        "parameters": parameters,
+        "flops": lambda c: _model(c).flops(c.data.length).fft,
+        "flops_direct": lambda c: _model(c).flops(c.data.length).direct,
+        "time": seconds_a_step,
+    }
+    of, goal = figures[figure], figures[figure](reference)
+    heads = [options.get("heads", 1) for options in (config.model.mixer_options, config.model.interleave.mixer_options)]
+    unit = math.lcm(8, *(2 * h for h in heads))
+
+    def at(units: int) -> float:
+        wider = ConfigDict(config.to_dict())
+        wider.model.features = units * unit
+        return of(wider)
+
+    low, high = 1, 1  # figures grow with the width: double, then halve the interval
+    while at(high) < goal:
+        low, high = high, 2 * high
+        if high * unit > WIDEST * reference.model.features:
+            raise UserError(f"config: no width of {config.mixer} has the {figure} of {reference.mixer}, {goal:,.0f}")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if at(middle) < goal else (low, middle)
+    return unit * min((low, high), key=lambda units: abs(at(units) - goal))
+
+
+def spec_of(config: ConfigDict) -> Spec:
+    task = tasks.TASKS[config.data.name]
+    return Spec(config.data.length, task.classes, task.vocabulary, len(task.features))
+
+
+def _model(config: ConfigDict) -> Classifier:
+    return nnx.eval_shape(lambda: build_model(config.model, spec_of(config), jax.random.key(0)))
+
+
+def parameters(config: ConfigDict) -> int:
+    """How many numbers the model learns."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(_model(config), nnx.Param)))
+
+
+def seconds_a_step(config: ConfigDict) -> float:
+    """The median of five training steps on random data."""
+    run, _ = compiled_step(config, config.batch_size)
+    taken = []
+    for _ in range(7):
+        began = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - began)
+    return float(np.median(taken[2:]))
+
+
+def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], None], dict[str, int]]:
+    """A training step of a config on random bytes, as a function that waits for it; and its parameters and memory."""
+    spec, mesh = spec_of(config), sharding.make_mesh(config.mesh)
+    optimizer = make_optimizer(config.optim, max(config.steps, 1))
+    graphdef, state = initialize(config.model, spec, optimizer, mesh, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    shape = (batch_size, spec.length) if spec.documents == 1 else (batch_size, spec.documents, spec.length)
+    batch = Batch(
+        rng.integers(0, spec.vocabulary or 256, shape).astype(np.uint8),
+        np.full(shape[:-1], spec.length, np.int32),
+        rng.integers(0, spec.classes, batch_size).astype(np.int32),
+        np.ones(batch_size, np.float32),
+    )
+    batch, key = sharding.put_batch(mesh, batch), jax.random.key(1)
+    step = make_train_step(graphdef, optimizer, config.optim.accumulate, state, mesh).lower(state, batch, key).compile()
+
+    def run() -> None:
+        nonlocal state
+        state, metrics = step(state, batch, key)
+        jax.block_until_ready(metrics)
+
+    memory: Any = step.memory_analysis()
+    facts = {"parameters": parameters(config), "bytes": memory.temp_size_in_bytes}
+    return run, facts
