@@ -46,6 +46,7 @@ def base(mixer: str) -> ConfigDict:
                 "kernel_lr": 1e-3,  # the same for the parameters of long kernels
                 "warmup_steps": 0,
                 "weight_decay": 0.05,
+                "kernel_weight_decay": 0.0,  # the same for the parameters of long kernels
                 "b1": 0.9,
                 "b2": 0.999,
                 "clip": 0.0,  # global norm of the gradient; 0 for none

@@ -25,13 +25,6 @@ from gconv import cli
 from gconv.errors import UserError
 from gconv.progress import say
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of all the table's runs")
-_PRESET = flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
-_JOBS = flags.DEFINE_integer("jobs", len(os.sched_getaffinity(0)), "runs at a time", lower_bound=1)
-_DATA_DIR = flags.DEFINE_string("data_dir", "data", "folder of the prepared data sets")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "list the missing runs and their hours, and run nothing")
-_COMMANDS = flags.DEFINE_bool("commands", False, "print the missing runs' commands, and run nothing")
-
 
 def missing(table: grid.Table, preset: str, root: Path) -> list[grid.Run]:
     """The runs that can be made now: a sweep's first seed everywhere, and the other seeds once it has decided."""
@@ -138,25 +131,36 @@ def projected_seconds(runs: list[grid.Run], done: list[dict[str, Any]]) -> list[
     return [known.get((run.row, run.column)) for run in runs]
 
 
+def define_flags() -> None:
+    flags.DEFINE_string("workdir", None, "folder of all the table's runs")
+    flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
+    flags.DEFINE_integer("jobs", len(os.sched_getaffinity(0)), "runs at a time", lower_bound=1)
+    flags.DEFINE_string("data_dir", "data", "folder of the prepared data sets")
+    flags.DEFINE_bool("dry_run", False, "list the missing runs and their hours, and run nothing")
+    flags.DEFINE_bool("commands", False, "print the missing runs' commands, and run nothing")
+
+
 def main(argv: list[str]) -> None:
-    if len(argv) != 2 or not _WORKDIR.value:
+    if len(argv) != 2 or not flags.FLAGS.workdir:
         raise UserError("expected python -m experiments.run NAME --workdir=DIR")
-    table, root = grid.table(argv[1]), Path(_WORKDIR.value) / argv[1] / (_PRESET.value or "full")
-    waiting = missing(table, _PRESET.value, root)
-    if _COMMANDS.value:
+    table, root = grid.table(argv[1]), Path(flags.FLAGS.workdir) / argv[1] / (flags.FLAGS.preset or "full")
+    waiting = missing(table, flags.FLAGS.preset, root)
+    if flags.FLAGS.commands:
         for run in waiting:
             print(
-                shlex.join(["python", "-m", "gconv.main", *run.command(root), f"--config.data_dir={_DATA_DIR.value}"])
+                shlex.join(
+                    ["python", "-m", "gconv.main", *run.command(root), f"--config.data_dir={flags.FLAGS.data_dir}"]
+                )
             )
         return
-    if _DRY_RUN.value:
-        done = grid.collect(table, _PRESET.value, root)
-        if grid.records_path(argv[1], _PRESET.value).exists():
-            done += grid.read_records(argv[1], _PRESET.value)
+    if flags.FLAGS.dry_run:
+        done = grid.collect(table, flags.FLAGS.preset, root)
+        if grid.records_path(argv[1], flags.FLAGS.preset).exists():
+            done += grid.read_records(argv[1], flags.FLAGS.preset)
         seconds = projected_seconds(waiting, done)
         for run, s in zip(waiting, seconds, strict=True):
             print(f"{run.column} | {run.row} | {_point(run)}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")
-        left = still_to_come(table, _PRESET.value, root)
+        left = still_to_come(table, flags.FLAGS.preset, root)
         known = [s for s in seconds if s is not None]
         hours = f"about {left * statistics.mean(known) / 3600:.1f} h in all" if known else "nothing like them was timed"
         print(f"{left} runs missing, {left - len(waiting)} of them after a sweep: {hours}")
@@ -166,13 +170,13 @@ def main(argv: list[str]) -> None:
     except OSError as error:
         raise UserError(f"--workdir: {root} can't be written: {error.strerror}") from error
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
-    failures = run_all(table, _PRESET.value, root, _JOBS.value, _DATA_DIR.value)
-    print(
-        f"{argv[1]}: all runs made, {failures} failed; python -m experiments.table {argv[1]} --workdir={_WORKDIR.value}"
-    )
+    failures = run_all(table, flags.FLAGS.preset, root, flags.FLAGS.jobs, flags.FLAGS.data_dir)
+    then = f"python -m experiments.table {argv[1]} --workdir={flags.FLAGS.workdir}"
+    print(f"{argv[1]}: all runs made, {failures} failed; {then}")
     if failures:
         sys.exit(1)
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

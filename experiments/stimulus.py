@@ -18,9 +18,6 @@ from gconv.data.generators.pathfinder import STIMULI, Scenes, draw
 from gconv.errors import UserError
 from gconv.training.metrics import write_json
 
-_OUTPUT = flags.DEFINE_string("output", None, "folder for the record and the table")
-_IMAGES = flags.DEFINE_list("images", ["10000", "2000"], "how many images of 32 × 32, and of 128 × 128")
-
 # Means and standard deviations over the reference's images.
 REFERENCE_IMAGES = {32: 10_467, 128: 163}
 REFERENCE = {
@@ -138,10 +135,19 @@ def table(rows: dict[int, list[Row]], images: dict[str, int]) -> str:
     return "\n".join(parts)
 
 
+def define_flags() -> None:
+    flags.DEFINE_string("output", None, "folder for the record and the table")
+    flags.DEFINE_list("images", ["10000", "2000"], "how many images of 32 × 32, and of 128 × 128")
+
+
 def main(argv: list[str]) -> None:
-    if len(argv) > 1 or len(_IMAGES.value) != 2 or not all(n.isdecimal() and int(n) > 1 for n in _IMAGES.value):
+    if (
+        len(argv) > 1
+        or len(flags.FLAGS.images) != 2
+        or not all(n.isdecimal() and int(n) > 1 for n in flags.FLAGS.images)
+    ):
         raise UserError("expected --images=N,M, two whole numbers from 2 on, and no other argument")
-    images = dict(zip(("32", "128"), map(int, _IMAGES.value), strict=True))
+    images = dict(zip(("32", "128"), map(int, flags.FLAGS.images), strict=True))
     rows = {}
     for size, count in images.items():
         stimulus, parts = STIMULI[int(size)], []
@@ -152,15 +158,16 @@ def main(argv: list[str]) -> None:
         )
     text = table(rows, images)
     print(text)
-    if _OUTPUT.value:
-        folder = Path(_OUTPUT.value)
+    if flags.FLAGS.output:
+        folder = Path(flags.FLAGS.output)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "stimulus.json", {"images": images, "rows": rows})
             (folder / "stimulus.md").write_text(text)
         except OSError as error:
-            raise UserError(f"--output: {_OUTPUT.value} can't be written: {error.strerror}") from error
+            raise UserError(f"--output: {flags.FLAGS.output} can't be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

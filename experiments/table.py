@@ -21,10 +21,6 @@ from experiments import grid
 from gconv import cli
 from gconv.errors import UserError
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of all the table's runs; none for the committed records")
-_PRESET = flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
-_OUTPUT = flags.DEFINE_string("output", None, "folder for the records, the table and the plot")
-
 Records = list[dict[str, Any]]
 
 
@@ -72,12 +68,17 @@ def winner(column: dict[str, Cell]) -> str | None:
         seeds = sorted(cell.accuracies.keys() & done[best].accuracies.keys())
         if row == best:
             continue
-        differences = [done[best].accuracies[seed] - cell.accuracies[seed] for seed in seeds]
-        if len(seeds) < 2 or (max(differences) == min(differences) and not differences[0]):
-            return None
-        if max(differences) > min(differences) and stats.ttest_1samp(differences, 0).pvalue >= 0.05:
+        if len(seeds) < 2 or not _differ([done[best].accuracies[seed] - cell.accuracies[seed] for seed in seeds]):
             return None
     return best
+
+
+def _differ(differences: list[float]) -> bool:
+    """Whether their mean isn't 0, by a t-test (p < 0.05)."""
+    mean, spread, n = statistics.mean(differences), statistics.stdev(differences), len(differences)
+    if spread == 0:
+        return mean != 0
+    return bool(2 * stats.t.sf(abs(mean) / spread * math.sqrt(n), n - 1) < 0.05)
 
 
 def grid_of(records: Records) -> tuple[list[str], list[str], dict[tuple[str, str], Cell], dict[str, str | None]]:
@@ -214,13 +215,19 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
     plt.close(figure)
 
 
+def define_flags() -> None:
+    flags.DEFINE_string("workdir", None, "folder of all the table's runs; none for the committed records")
+    flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
+    flags.DEFINE_string("output", None, "folder for the records, the table and the plot")
+
+
 def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise UserError("expected python -m experiments.table NAME")
-    name, preset = argv[1], _PRESET.value
+    name, preset = argv[1], flags.FLAGS.preset
     table = grid.table(name)
-    if _WORKDIR.value:
-        root = Path(_WORKDIR.value) / name / (preset or "full")
+    if flags.FLAGS.workdir:
+        root = Path(flags.FLAGS.workdir) / name / (preset or "full")
         if not root.is_dir():
             raise UserError(f"--workdir: {root} is no folder; python -m experiments.run {name} makes it")
         records = grid.collect(table, preset, root)
@@ -230,8 +237,8 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{grid.records_path(name, preset)} is missing: this table wasn't run")
     text = markdown(records, table)
     print(text)
-    if _OUTPUT.value:
-        folder, stem = Path(_OUTPUT.value), preset or "full"
+    if flags.FLAGS.output:
+        folder, stem = Path(flags.FLAGS.output), preset or "full"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{stem}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
@@ -244,4 +251,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

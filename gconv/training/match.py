@@ -26,7 +26,8 @@ def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
     """The width (config.model.features) at which config's figure is nearest to the reference's; both keep their depth.
 
     figure: "parameters"; "flops" of a forward pass with convolutions by FFT, or "flops_direct" by their defining sum;
-    "time" of a training step, measured here and now. Widths are multiples of 8 that heads divide.
+    "time" of a training step, measured here and now. Widths are even, and from 128 on multiples
+    of 8, and heads divide them.
     """
     figures: dict[str, Callable[[ConfigDict], float]] = {
         "parameters": parameters,
@@ -36,7 +37,7 @@ def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
     }
     of, goal = figures[figure], figures[figure](reference)
     heads = [options.get("heads", 1) for options in (config.model.mixer_options, config.model.interleave.mixer_options)]
-    unit = math.lcm(8, *(2 * h for h in heads))
+    unit = math.lcm(8 if reference.model.features >= 128 else 2, *(2 * h for h in heads))
 
     def at(units: int) -> float:
         wider = ConfigDict(config.to_dict())

@@ -1,5 +1,6 @@
 """AdamW with a group of its own for the parameters of long kernels."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,14 +19,15 @@ def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
 def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter 2019).
 
-    Kernel parameters (`KernelParam`) follow the same schedule with the peak config.kernel_lr and are not decayed.
-    Weight decay, times the learning rate, applies to every other parameter of two or more axes. Gradients are clipped
-    to the global norm config.clip, unless it is 0.
+    Kernel parameters (`KernelParam`) follow the same schedule with the peak config.kernel_lr and are decayed by
+    config.kernel_weight_decay. config.weight_decay applies to every other parameter of two or more axes; both are times
+    the learning rate. Gradients are clipped to the global norm config.clip, unless it is 0.
     """
     return optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
         optax.scale_by_adam(b1=config.b1, b2=config.b2),
-        optax.add_decayed_weights(config.weight_decay, mask=_decayed),
+        optax.add_decayed_weights(config.weight_decay, mask=_matrices),
+        optax.add_decayed_weights(config.kernel_weight_decay, mask=_kernels),
         optax.stateless(lambda updates, _: _scale_kernels(updates, config.kernel_lr / config.lr)),
         optax.scale_by_learning_rate(schedule(config, steps)),
     )
@@ -35,12 +37,16 @@ def _is_variable(leaf: Any) -> bool:
     return isinstance(leaf, nnx.Variable)
 
 
-def _decayed(params: Any) -> Any:
-    def decayed(variable: nnx.Variable) -> Any:
-        kernel = isinstance(variable, KernelParam)
-        return jax.tree.map(lambda value: value.ndim >= 2 and not kernel, variable)
+def _matrices(params: Any) -> Any:
+    return _mask(params, lambda variable, value: value.ndim >= 2 and not isinstance(variable, KernelParam))
 
-    return jax.tree.map(decayed, params, is_leaf=_is_variable)
+
+def _kernels(params: Any) -> Any:
+    return _mask(params, lambda variable, value: isinstance(variable, KernelParam))
+
+
+def _mask(params: Any, of: Callable[[nnx.Variable, Any], bool]) -> Any:
+    return jax.tree.map(lambda v: jax.tree.map(lambda value: of(v, value), v), params, is_leaf=_is_variable)
 
 
 def _scale_kernels(updates: Any, factor: float) -> Any:

@@ -15,6 +15,7 @@ ATTENTION = (Attention, {"heads": 2, "rotary": True})
 
 def classifier(mixer, options, **changes):
     settings = {
+        "interleave": {"every": 0},
         "length": 16,
         "classes": 3,
         "vocabulary": 11,
@@ -28,7 +29,7 @@ def classifier(mixer, options, **changes):
         "dropout": 0.1,
         "dtype": jnp.float32,
     }
-    return Classifier(mixer, options, interleave={"every": 0}, **{**settings, **changes}, rngs=nnx.Rngs(0))
+    return Classifier(mixer, options, **{**settings, **changes}, rngs=nnx.Rngs(0))
 
 
 def batch(vocabulary=11, length=16):
@@ -198,3 +199,12 @@ def test_deep_stacks_train_without_diverging(mixer, layers, norm_first):
     losses = np.asarray(run(params))
     assert np.isfinite(losses).all()
     assert losses.max() < 2 * losses[0] and losses[-5:].mean() < 0.8 * losses[0], losses[::8]
+
+
+def test_interleaved_layers_have_the_other_mixer():
+    other = {"every": 3, "mixer": Attention, "mixer_options": {"heads": 2, "rotary": True}}
+    mixed = classifier(*GCONV, layers=7, interleave=other)
+    kinds = [type(block.mixer).__name__ for block in mixed.blocks]
+    assert [layer for layer, kind in enumerate(kinds, 1) if kind == "Attention"] == [3, 6]
+    assert set(kinds) == {"Attention", "PointwiseGlobalConv"}
+    assert mixed(*batch()).shape == (4, 3) and mixed.flops(16).fft > 0

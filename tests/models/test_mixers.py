@@ -6,23 +6,33 @@ from flax import nnx
 
 import gconv
 from gconv.models.kernels import KernelParam, distances, taps_of
-from gconv.models.mixers import Attention, GlobalConv, PointwiseGlobalConv
+from gconv.models.mixers import (
+    S5,
+    Attention,
+    FNet,
+    GatedGlobalConv,
+    GlobalConv,
+    MlpMixer,
+    PlainGlobalConv,
+    PointwiseGlobalConv,
+)
+from gconv.models.mixers.state_space import hippo_normal
 from gconv.ops.convolution import BOUNDARIES, global_conv
 
 FEATURES, LENGTH = 8, 12
 COMMON = {"dropout": 0.0, "dtype": jnp.float32}
+CONV = {"boundary": "bidirectional", "kernel_options": {"scale": 0.5}}
 MIXERS = {
     "global_conv": lambda: GlobalConv(FEATURES, LENGTH, boundary="bidirectional", rngs=nnx.Rngs(0)),
-    "gconv": lambda: PointwiseGlobalConv(
-        FEATURES,
-        LENGTH,
-        boundary="bidirectional",
-        kernel_options={"scale": 0.5},
-        **COMMON,
-        rngs=nnx.Rngs(0),
-    ),
+    "gconv": lambda: PointwiseGlobalConv(FEATURES, LENGTH, **CONV, **COMMON, rngs=nnx.Rngs(0)),
+    "gconv_plain": lambda: PlainGlobalConv(FEATURES, LENGTH, activation="gelu", **CONV, **COMMON, rngs=nnx.Rngs(0)),
+    "gated": lambda: GatedGlobalConv(FEATURES, LENGTH, **CONV, **COMMON, rngs=nnx.Rngs(0)),
     "attention": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=True, **COMMON, rngs=nnx.Rngs(0)),
     "transformer": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=False, **COMMON, rngs=nnx.Rngs(0)),
+    "short": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=True, short_conv=True, **COMMON, rngs=nnx.Rngs(0)),
+    "mlp_mixer": lambda: MlpMixer(FEATURES, LENGTH, hidden=16, **COMMON, rngs=nnx.Rngs(0)),
+    "fnet": lambda: FNet(FEATURES, LENGTH, **COMMON, rngs=nnx.Rngs(0)),
+    "ssm": lambda: S5(FEATURES, LENGTH, states=4, **COMMON, rngs=nnx.Rngs(0)),
 }
 
 
@@ -75,6 +85,133 @@ def test_pointwise_mixing_is_the_published_formula():
     np.testing.assert_allclose(channels_last(mixer)(x), a * jax.nn.sigmoid(b), atol=1e-5)
 
 
+def test_plain_mixing_is_the_questions_formula():
+    mixer, x = MIXERS["gconv_plain"](), inputs()
+
+    def conv(layer, x):
+        y = global_conv(x, layer.kernel().T, boundary="bidirectional", method="reference")
+        return y + layer.skip[...] * x
+
+    h = jax.nn.gelu(conv(mixer.first, x), approximate=False)
+    np.testing.assert_allclose(channels_last(mixer)(x), conv(mixer.second, h), atol=1e-5)
+
+
+def test_without_a_nonlinearity_two_convolutions_are_one():
+    mixer = PlainGlobalConv(FEATURES, LENGTH, activation="identity", **CONV | {"boundary": "circular"}, **COMMON,
+                            rngs=nnx.Rngs(0))  # fmt: skip
+    # Under this project's sign of a circular tap, kernels compose by the same convolution, read backwards.
+    first, second = (layer.kernel().at[:, 0].add(layer.skip[...]) for layer in (mixer.first, mixer.second))
+    both = jnp.stack([jnp.sum(first[:, (k - jnp.arange(LENGTH)) % LENGTH] * second, axis=1) for k in range(LENGTH)], 1)
+    y = global_conv(inputs(), both.T, boundary="circular", method="reference")
+    np.testing.assert_allclose(channels_last(mixer)(inputs()), y, atol=1e-5)
+
+
+def test_gated_mixing_is_the_published_formula():
+    mixer, x = MIXERS["gated"](), inputs()
+    h = x @ mixer.qkv.kernel[...] + mixer.qkv.bias[...]
+    taps = mixer.short.kernel().T
+    near = sum(
+        taps[k] * jnp.roll(h, k - 1, axis=1).at[:, 0 if k == 2 else -1].multiply(0 if k != 1 else 1) for k in range(3)
+    )
+    q, k, v = jnp.split(near + mixer.short.skip[...] * h, 3, axis=-1)
+    conv = global_conv(k * v, mixer.conv.kernel().T, boundary="bidirectional", method="reference")
+    y = (q * (conv + mixer.conv.skip[...] * k * v)) @ mixer.out.kernel[...] + mixer.out.bias[...]
+    np.testing.assert_allclose(channels_last(mixer)(x), y, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [PlainGlobalConv, PointwiseGlobalConv, GatedGlobalConv])
+def test_a_causal_mixer_never_looks_ahead(kind):
+    options = {"activation": "gelu"} if kind is PlainGlobalConv else {}
+    mixer = kind(FEATURES, LENGTH, boundary="causal", **options, **COMMON, rngs=nnx.Rngs(0))
+    causal(channels_last(mixer))
+
+
+@pytest.mark.parametrize("short_conv", [False, True])
+def test_causal_attention_never_looks_ahead(short_conv):
+    options = {"heads": 2, "rotary": True, "causal": True, "short_conv": short_conv}
+    causal(Attention(FEATURES, LENGTH, **options, **COMMON, rngs=nnx.Rngs(0)))
+
+
+def causal(mixer):
+    influence = jnp.abs(jax.jacrev(lambda x: mixer(x).sum(-1)[0])(inputs(1))[:, 0]).sum(-1)  # of s on t
+    ahead, behind = influence[np.triu_indices(LENGTH, 1)], influence[np.tril_indices(LENGTH)]
+    assert ahead.max() < 1e-5 and behind.min() > 1e-4  # what an FFT rounds
+
+
+@pytest.mark.parametrize("boundary, taps", [("bidirectional", 5), ("causal", 3)])
+def test_a_local_convolution_reaches_so_far_and_has_so_many_parameters(boundary, taps):
+    layer = GlobalConv(FEATURES, LENGTH, boundary=boundary, taps=taps, rngs=nnx.Rngs(0))
+    assert layer.kernel.taps[...].shape == (FEATURES, taps)
+    reach = jnp.abs(jax.jacrev(lambda x: layer(x)[0, 6].sum())(inputs(1))[0]).sum(-1)
+    ahead = 2 if boundary == "bidirectional" else 0
+    np.testing.assert_array_equal(np.flatnonzero(reach > 1e-6), np.arange(4, 7 + ahead))
+    for bad in (4, -1):
+        with pytest.raises(ValueError, match=f"taps must be odd for a bidirectional boundary.* got {bad}"):
+            GlobalConv(FEATURES, LENGTH, boundary="bidirectional", taps=bad, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="and 0 for a circular one; got 3"):
+        GlobalConv(FEATURES, LENGTH, taps=3, rngs=nnx.Rngs(0))
+
+
+def test_token_mixing_is_the_published_formula_and_a_convolution_only_if_it_is_circulant():
+    mixer, x = MIXERS["mlp_mixer"](), inputs()
+    h = jnp.einsum("blc,lh->bhc", x, mixer.up.kernel[...]) + mixer.up.bias[...][:, None]
+    y = jnp.einsum("bhc,hl->blc", jax.nn.gelu(h, approximate=False), mixer.down.kernel[...])
+    np.testing.assert_allclose(channels_last(mixer)(x), y + mixer.down.bias[...][:, None], atol=1e-5)
+
+    # One token-mixing matrix, for all channels: circulant, it is a global convolution with a kernel they share …
+    kernel = jax.random.normal(jax.random.key(2), (LENGTH,))
+    t = jnp.arange(LENGTH)
+    circulant = kernel[(t - t[:, None]) % LENGTH]  # [t, s]
+    shared = jnp.broadcast_to(kernel[:, None], (LENGTH, FEATURES))
+    mixed = jnp.einsum("ts,bsc->btc", circulant, x)
+    np.testing.assert_allclose(mixed, global_conv(x, shared, boundary="circular"), atol=1e-5)
+    # … and of any other matrix no kernel is the equal: shifting the tokens first or last makes a difference.
+    free = jax.random.normal(jax.random.key(3), (LENGTH, LENGTH))
+    for matrix, equivariant in ((circulant, True), (free, False)):
+        shifted = jnp.einsum("ts,bsc->btc", matrix, jnp.roll(x, 1, axis=1))
+        assert (
+            jnp.allclose(shifted, jnp.roll(jnp.einsum("ts,bsc->btc", matrix, x), 1, axis=1), atol=1e-5) == equivariant
+        )
+    with pytest.raises(ValueError, match="x has length 7; this mixer takes exactly 12"):
+        mixer(jnp.swapaxes(x[:, :7], 1, 2))
+
+
+def test_fourier_mixing_is_two_plain_transforms():
+    x = np.asarray(inputs())
+    expected = np.fft.fft(np.fft.fft(x, axis=2), axis=1).real / np.sqrt(FEATURES * LENGTH)
+    np.testing.assert_allclose(MIXERS["fnet"]()(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_the_scan_of_a_state_space_is_its_recurrence(blocks):
+    mixer, u = S5(FEATURES, LENGTH, states=4, blocks=blocks, **COMMON, rngs=nnx.Rngs(0)), np.asarray(inputs())
+    a = -np.exp(np.asarray(mixer.log_decay[...], np.float64)) + 1j * np.asarray(mixer.frequency[...])
+    rate = np.exp(a * np.exp(np.asarray(mixer.log_step[...], np.float64)))
+    b = ((rate - 1) / a)[:, None] * np.asarray(mixer.b[..., 0] + 1j * mixer.b[..., 1])
+    c = np.asarray(mixer.c[..., 0] + 1j * mixer.c[..., 1])
+    y = np.asarray(mixer.skip[...]) * u
+    for direction, order in enumerate((range(LENGTH), range(LENGTH)[::-1])):
+        state = np.zeros((len(u), 4), complex)
+        for t in order:
+            state = state * rate + u[:, t] @ b.T
+            y[:, t] += 2 * (state @ c[direction].T).real
+    np.testing.assert_allclose(mixer.recurrence(u), y, atol=1e-5)
+    h = jax.nn.gelu(y, approximate=False) @ mixer.glu.kernel[...] + mixer.glu.bias[...]
+    np.testing.assert_allclose(mixer(u), h[..., :FEATURES] * jax.nn.sigmoid(h[..., FEATURES:]), atol=1e-5)
+    with pytest.raises(ValueError, match="states must be a positive multiple of blocks; got 4 and 3"):
+        S5(FEATURES, LENGTH, states=4, blocks=3, **COMMON, rngs=nnx.Rngs(0))
+
+
+def test_a_state_space_starts_at_the_normal_part_of_hippo():
+    eigenvalues, vectors = hippo_normal(6)
+    n = np.arange(6)
+    legs = np.tril(-np.sqrt((2 * n[:, None] + 1) * (2 * n + 1)), -1) - np.diag(n + 1.0)
+    rank1 = np.sqrt(n + 0.5)
+    normal = legs + np.outer(rank1, rank1)
+    np.testing.assert_allclose(normal @ vectors, vectors * eigenvalues, atol=1e-10)
+    assert (eigenvalues.imag > 0).all() and np.allclose(vectors.conj().T @ vectors, np.eye(3))
+
+
 def test_lengths_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="x has length 12; this causal layer takes at most 11"):
         GlobalConv(FEATURES, 11, boundary="causal", rngs=nnx.Rngs(0))(inputs())
@@ -99,8 +236,8 @@ def test_padding_never_reaches_real_tokens(name):
 @pytest.mark.parametrize("name", MIXERS)
 def test_every_token_reaches_every_other(name):
     mixer, x = channels_last(MIXERS[name]()), inputs(1)
-    reach = jax.jacrev(lambda x: mixer(x, None)[0].sum(-1))(x)[:, 0]
-    assert (jnp.abs(reach).sum(-1) > 0).all()
+    reach = jax.jacrev(lambda x: mixer(x, None)[0])(x)[:, :, 0]
+    assert (jnp.abs(reach).sum((1, 3)) > 1e-5).all()
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)

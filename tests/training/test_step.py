@@ -109,9 +109,10 @@ def test_a_step_changes_every_parameter_and_counts(mesh):
         assert (np.asarray(old) != np.asarray(new)).any(), jax.tree_util.keystr(path)
 
 
-def test_kernels_have_their_own_learning_rate_and_no_decay():
+@pytest.mark.parametrize("kernel_decay", [0.0, 0.25])
+def test_kernels_have_their_own_learning_rate_and_decay(kernel_decay):
     made = config().optim
-    made.update(lr=1e-2, kernel_lr=1e-3, warmup_steps=0, weight_decay=0.5, clip=0.0)
+    made.update(lr=1e-2, kernel_lr=1e-3, warmup_steps=0, weight_decay=0.5, kernel_weight_decay=kernel_decay, clip=0.0)
     model = build_model(config().model, SPEC, jax.random.key(0))
     params = nnx.state(model, nnx.Param)
     optimizer = make_optimizer(made, 100)
@@ -133,7 +134,8 @@ def test_kernels_have_their_own_learning_rate_and_no_decay():
         )
         kernel, matrix = isinstance(param, KernelParam), param[...].ndim > 1
         found.add((kernel, matrix))
-        np.testing.assert_allclose(decayed, -1e-2 * 0.5 * value if matrix and not kernel else 0, atol=1e-8)
+        rate = 1e-3 * kernel_decay if kernel else 1e-2 * 0.5 * matrix
+        np.testing.assert_allclose(decayed, -rate * value, atol=1e-8)
         np.testing.assert_allclose(moved - decayed, -1e-3 if kernel else -1e-2, rtol=1e-4)
     assert found == {(True, True), (False, True), (False, False)}
 

@@ -1,0 +1,11 @@
+"""What lies beyond the ends, and which way a kernel looks."""
+
+from experiments.grid import Part, Table
+
+TABLE = Table(
+    title="Boundary and direction of the convolution, gconv's block",
+    rows={
+        name: Part("gconv", {"model.mixer_options.boundary": name}) for name in ("circular", "causal", "bidirectional")
+    },
+    columns={"ListOps": Part("listops"), "Text": Part("text"), "Image": Part("image")},
+)

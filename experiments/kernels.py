@@ -1,0 +1,17 @@
+"""Parameterisations of the kernel, in gconv's block."""
+
+from experiments.grid import Part, Table
+
+TABLE = Table(
+    title="Kernel parameterisations by task, gconv's block, one width for all",
+    rows={
+        "free (LongConv)": Part("gconv"),
+        "free, random start": Part("gconv", {"model.mixer_options.kernel_options.decay": False}),
+        "multi-scale (SGConv)": Part("gconv,multi_scale"),
+        "multi-resolution (MRConv)": Part("gconv,multi_resolution"),
+        "implicit (CKConv, Hyena)": Part("gconv,implicit"),
+        "diagonal state space (S4D)": Part("gconv,diagonal"),
+        "Fourier (GFNet)": Part("gconv,fourier"),
+    },
+    columns={"ListOps": Part("listops"), "Text": Part("text"), "Image": Part("image")},
+)

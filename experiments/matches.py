@@ -1,0 +1,15 @@
+"""gconv at the width that equals attention in parameters, FLOPs either way of counting, or time."""
+
+from experiments.grid import Part, Table
+
+TABLE = Table(
+    title="Four ways to match gconv with attention",
+    rows={
+        "attention": Part("attention"),
+        "gconv, same parameters": Part("gconv,match=parameters"),
+        "gconv, same FLOPs, direct": Part("gconv,match=flops_direct"),
+        "gconv, same FLOPs, by FFT": Part("gconv,match=flops"),
+    },
+    columns={"ListOps": Part("listops"), "Text": Part("text")},
+    note="Same time is not in the table: its width is measured anew on every machine (match=time).",
+)

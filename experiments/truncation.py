@@ -1,0 +1,13 @@
+"""How much of an accuracy kernels of K taps reach: the locality certificate of a task."""
+
+from experiments.grid import Part, Table
+
+TABLE = Table(
+    title="Accuracy against the number of taps, gconv's block with a perceptron",
+    rows={
+        **{f"{taps} taps": Part("gconv", {"model.mixer_options.taps": taps}) for taps in (1, 3, 7, 15, 31, 63)},
+        "all taps": Part("gconv"),
+    },
+    columns={"ListOps": Part("listops"), "Text": Part("text"), "Image": Part("image")},
+    note="A task on which few taps do as well as all says nothing about long range.",
+)

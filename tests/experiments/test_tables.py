@@ -1,0 +1,205 @@
+"""Tables of runs: which runs there are, in what order they are made, and what is said of them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs import listops
+from experiments import depth, grid, run, table
+from experiments.grid import Part, Table
+from gconv.errors import UserError
+from gconv.training.match import parameters
+
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if "TABLE = " in path.read_text())
+SMALL = Table(
+    title="Two mixers",
+    rows={"a": Part("gconv,diagonal"), "b": Part("attention", {"model.layers": 1})},
+    columns={"ListOps": Part("listops", {"data.limit": 8})},
+    sweep=({"optim.lr": 0.1}, {"optim.lr": 0.2}),
+)
+
+
+def result(val, test, **more):
+    made = {"val_accuracy": val, "test_accuracy": test, "chance": 0.1, "parameters": 1000, "device": "a CPU"}
+    made |= {"flops_per_token": 10.0, "flops_per_token_direct": 20.0, "examples_per_second": 5.0}
+    return {**made, "data": {"name": "listops", "source": "made up"}, **more}
+
+
+def finish(root, which, val, test):
+    folder = which.folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(result(val, test)))
+    (folder / "timings.jsonl").write_text('{"step": 1, "examples": 8, "seconds": 1.5}\n')
+
+
+def records(scores, state="finished"):
+    """Records of one column: scores[row] are the test accuracies of the seeds."""
+    return [
+        {"row": row, "column": "ListOps", "seed": seed, "swept": {}, "selected": True, "state": state}
+        | ({"result": result(0.5, test, train_seconds=3600.0)} if state == "finished" else {})
+        for row, tests in scores.items()
+        for seed, test in enumerate(tests)
+    ]
+
+
+def test_a_run_is_a_command_and_has_a_folder_of_its_own(tmp_path):
+    every = [r for _, _, points in grid.runs(SMALL, "small") for point in points for r in point]
+    assert len(every) == 2 * 2 * 3 == len({r.folder(tmp_path) for r in every})
+    assert every[4].command(Path("out")) == [
+        "--config=configs/listops.py:gconv,small,diagonal",
+        "--workdir=out/ListOps/a/lr=0.2/seed1",
+        "--config.data.limit=8",
+        "--config.optim.lr=0.2",
+        "--config.seed=1",
+    ]
+    assert every[-1].config == "configs/listops.py:attention,small" and every[-1].overrides["model.layers"] == 1
+    full = next(iter(grid.runs(SMALL, "")))[2][0][0]
+    assert full.config == "configs/listops.py:gconv,diagonal"
+
+
+def test_validation_with_the_first_seed_decides_which_seeds_are_run(tmp_path):
+    first = run.missing(SMALL, "small", tmp_path)
+    assert [(r.row, r.seed, r.swept["optim.lr"]) for r in first] == [("a", 0, 0.1), ("a", 0, 0.2), ("b", 0, 0.1),
+                                                                   ("b", 0, 0.2)]  # fmt: skip
+    assert run.still_to_come(SMALL, "small", tmp_path) == 8
+    finish(tmp_path, first[0], val=0.3, test=0.9)
+    finish(tmp_path, first[1], val=0.4, test=0.2)  # better on validation, whatever the test says
+    then = run.missing(SMALL, "small", tmp_path)
+    assert [(r.row, r.seed, r.swept["optim.lr"]) for r in then] == [("a", 1, 0.2), ("a", 2, 0.2), ("b", 0, 0.1),
+                                                                  ("b", 0, 0.2)]  # fmt: skip
+    kept = grid.collect(SMALL, "small", tmp_path)
+    assert [(r["seed"], r["state"]) for r in kept if r["selected"]] == [(0, "finished"), (1, "not run"), (2, "not run")]
+    assert kept[0]["result"]["train_seconds"] == 1.5 and not kept[0]["selected"]
+
+
+RUNNER = """
+import sys, json, pathlib
+folder = pathlib.Path(next(a for a in sys.argv if a.startswith("--workdir=")).partition("=")[2])
+seed = int(sys.argv[-2].rpartition("=")[2])
+print("error: no luck")
+if "/b/" in str(folder) and seed == 1:
+    sys.exit(2)
+(folder / "timings.jsonl").write_text("")
+(folder / "result.json").write_text(json.dumps({"val_accuracy": 0.5, "test_accuracy": 0.4, "parameters": 7}))
+"""
+
+
+def test_everything_missing_is_run_and_a_failure_is_named(tmp_path, monkeypatch, capsys):
+    fake = tmp_path / "fake.py"
+    fake.write_text(RUNNER)
+    popen = subprocess.Popen
+    monkeypatch.setattr(run.subprocess, "Popen", lambda command, **k: popen([sys.executable, fake, *command[3:]], **k))
+    assert run.run_all(SMALL, "small", tmp_path, jobs=2, data_dir="data") == 1
+    said = capsys.readouterr().err
+    assert "ListOps | b | lr 0.1, seed 1: FAILED: exit status 2: error: no luck" in said and "0 runs left" in said
+    states = [r["state"] for r in grid.collect(SMALL, "small", tmp_path)]
+    assert states.count("finished") == 7 and states.count("failed") == 1
+    fake.write_text(RUNNER.replace("sys.exit(2)", "pass"))
+    assert run.run_all(SMALL, "small", tmp_path, jobs=2, data_dir="data") == 0
+    assert capsys.readouterr().err.count("test 40.0%") == 1  # only what had failed
+
+
+def test_a_cell_is_a_mean_with_its_t_interval():
+    cell = table.cells(records({"a": [0.40, 0.42, 0.44]}))["a", "ListOps"]
+    assert cell.mean == pytest.approx(0.42)
+    assert cell.half == pytest.approx(4.3027 * 0.02 / 3**0.5, rel=1e-4)  # Student's t of 2 degrees of freedom
+    assert table.shown(cell) == "42.0 ± 5.0"
+    assert table.shown(table.cells(records({"a": [0.4]}))["a", "ListOps"]) == "40.0"
+    assert table.shown(table.cells(records({"a": [0, 0]}, "not run"))["a", "ListOps"]) == "not run"
+    assert table.shown(table.cells(records({"a": [0]}, "failed"))["a", "ListOps"]) == "failed"
+    partly = records({"a": [0.4, 0.5]}) + [r | {"seed": 2} for r in records({"a": [0]}, "failed")]
+    assert table.shown(table.cells(partly)["a", "ListOps"]).endswith("(1 of 3 seeds lacking)")
+
+
+@pytest.mark.parametrize("scores, best", [
+    ({"a": [0.5, 0.52, 0.51], "b": [0.4, 0.43, 0.41]}, "a"),
+    ({"a": [0.5, 0.6, 0.3], "b": [0.4, 0.43, 0.41]}, None),  # within the noise of the seeds
+    ({"a": [0.5, 0.6, 0.3], "b": [0.48, 0.58, 0.28]}, "a"),  # the seeds' noise is common to both: paired, it is sure
+    ({"a": [0.5, 0.5], "b": [0.5, 0.5]}, None),
+    ({"a": [0.5], "b": [0.1]}, None),
+    ({"a": [0.5, 0.52, 0.51]}, None),
+])  # fmt: skip
+def test_the_best_is_marked_only_where_it_is_sure(scores, best):
+    assert table.winner({row: table.cells(records(scores))[row, "ListOps"] for row in scores}) == best
+
+
+def test_the_table_in_its_three_forms(tmp_path):
+    made = records({"a": [0.5, 0.52, 0.51], "b": [0.4, 0.43, 0.41]})
+    text = table.markdown(made, SMALL)
+    assert "| a | **51.0 ± 2.5** | 1,000 | 10 | 20 | 5 |" in text and "| b | 41.3 ± 3.8 |" in text
+    assert "| guessing | 10.0 |" in text and "out of: optim.lr 0.1; optim.lr 0.2." in text
+    assert "6 runs, 6.0 hours of training on a CPU." in text
+    assert r"a & \textbf{51.0 $\pm$ 2.5} \\" in table.latex(made)
+    assert table.as_csv(made).splitlines()[1].startswith("a,ListOps,0,,True,finished,0.5,0.5,1000")
+    table.draw(made, SMALL, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_run_of_every_table_has_a_config_that_builds(name):
+    import importlib
+
+    made = grid.table(name)
+    assert len(made.seeds) >= 3
+    for preset in ("small", ""):
+        for _, _, points in grid.runs(made, preset):
+            chosen = points[-1][0]
+            if "match=" in chosen.config and not preset:
+                continue  # the same code, but seconds each
+            file, _, names = chosen.config.partition(":")
+            config = importlib.import_module(file.removesuffix(".py").replace("/", ".")).get_config(names)
+            config.update_from_flattened_dict({**chosen.overrides, **chosen.swept})
+            assert parameters(config) > 0
+
+
+def test_depths_have_equal_parameters():
+    counts = []
+    for part in depth.TABLE.rows.values():
+        config = listops.get_config("gconv,small")
+        config.update_from_flattened_dict(part.overrides)
+        counts.append(parameters(config))
+    assert max(counts) / min(counts) < 1.08
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments/records").glob("*/*.jsonl")), ids=str)
+def test_published_tables_are_those_of_their_records(path):
+    if path.parent.name not in NAMES:
+        return
+    made, stem = grid.read_records(path.parent.name, "" if path.stem == "full" else path.stem), path.with_suffix("")
+    assert stem.with_suffix(".md").read_text() == table.markdown(made, grid.table(path.parent.name))
+    assert stem.with_suffix(".tex").read_text() == table.latex(made)
+    assert stem.with_suffix(".csv").read_text() == table.as_csv(made)
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="unknown experiment 'nothing'; expected one of boundaries, depth, kernels"):
+        grid.table("nothing")
+    for module, arguments, message in (
+        ("run", ["main"], "expected python -m experiments.run NAME --workdir=DIR"),
+        ("run", ["main", "--workdir=setup.py"], "--workdir: setup.py/main/small can't be written"),
+        ("table", ["main", "--preset=tiny"], "tiny.jsonl is missing: this table wasn't run"),
+        ("table", ["main", f"--workdir={tmp_path}"], "is no folder; python -m experiments.run main makes it"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", f"experiments.{module}", *arguments], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
+
+
+def test_a_dry_run_lists_and_a_launcher_gets_commands(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.run", "depth", f"--workdir={tmp_path}", "--dry_run"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "ListOps | 24 × 12 | seed 2" in done.stdout and "15 runs missing" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.run", "depth", f"--workdir={tmp_path}", "--commands"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert len(lines) == 15 and lines[0].startswith("python -m gconv.main --config=configs/listops.py:gconv,small ")
+    assert not list(tmp_path.iterdir())

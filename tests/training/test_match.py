@@ -1,0 +1,54 @@
+import jax
+import pytest
+
+from configs import listops, text
+from gconv.errors import UserError
+from gconv.training import match
+from gconv.training.step import build_model
+
+FIGURES = {
+    "parameters": lambda made: match.parameters(made),
+    "flops": lambda made: flops(made).fft,
+    "flops_direct": lambda made: flops(made).direct,
+}
+
+
+def flops(made):
+    model = build_model(made.model, match.spec_of(made), jax.random.key(0))
+    return model.flops(made.data.length)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("mixer", ["gconv", "fnet", "hybrid"])
+def test_a_match_is_the_nearest_width(mixer, figure):
+    of = FIGURES[figure]
+    reference, made = of(listops.get_config("attention,small")), listops.get_config(f"{mixer},small,match={figure}")
+    assert made.match == figure
+    unit = 8 if mixer == "hybrid" else 2  # heads are four, and rotary ones even
+    distance = abs(of(made) - reference)
+    for step in (-unit, unit):
+        other = listops.get_config(f"{mixer},small")
+        other.model.features = made.model.features + step
+        assert abs(of(other) - reference) >= distance
+    assert distance < 0.35 * reference
+
+
+def test_four_matches_are_four_widths():
+    made = {figure: text.get_config(f"gconv,small,match={figure}").model.features for figure in FIGURES}
+    # At length 256 a free kernel weighs much and its FFT little.
+    assert made["parameters"] < made["flops_direct"] < made["flops"]
+
+
+def test_a_match_in_time_takes_the_width_of_the_same_time(monkeypatch):
+    monkeypatch.setattr(match, "seconds_a_step", lambda made: made.model.features * (2 if made.mixer == "gconv" else 3))
+    assert listops.get_config("gconv,small,match=time").model.features == 48
+
+
+def test_a_figure_out_of_reach_is_named(monkeypatch):
+    monkeypatch.setattr(match, "parameters", lambda made: 10**9 if made.mixer == "attention" else made.model.features)
+    with pytest.raises(UserError, match="no width of fnet has the parameters of attention, 1,000,000,000"):
+        listops.get_config("fnet,small,match=parameters")
+
+
+def test_a_step_on_random_data_is_timed():
+    assert match.seconds_a_step(listops.get_config("gconv,smoke")) > 0
