@@ -67,7 +67,7 @@ def _flag(value: Any) -> str:
 
 def table(name: str) -> Table:
     """The table of a module of this folder; UserError if there is none of that name."""
-    known = sorted(path.stem for path in FOLDER.glob("*.py") if "TABLE = " in path.read_text())
+    known = sorted(path.stem for path in FOLDER.glob("*.py") if "\nTABLE = " in path.read_text())
     if name not in known:
         raise UserError(f"unknown experiment {name!r}; expected one of {', '.join(known)}")
     return importlib.import_module(f"experiments.{name}").TABLE

@@ -14,7 +14,7 @@ from gconv.errors import UserError
 from gconv.training.match import parameters
 
 ROOT = Path(__file__).parents[2]
-NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if "TABLE = " in path.read_text())
+NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if "\nTABLE = " in path.read_text())
 SMALL = Table(
     title="Two mixers",
     rows={"a": Part("gconv,diagonal"), "b": Part("attention", {"model.layers": 1})},
