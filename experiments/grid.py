@@ -101,6 +101,8 @@ def record(run: Run, root: Path) -> dict[str, Any]:
 
 def best_point(records: list[dict[str, Any]]) -> int | None:
     """Which point of the sweep the first seed's records select, by validation accuracy; None before all are done."""
+    if len(records) == 1:
+        return 0
     if any(r["state"] == "not run" for r in records):
         return None
     scores = [r["result"]["val_accuracy"] if r["state"] == "finished" else -1.0 for r in records]
