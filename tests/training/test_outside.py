@@ -1,10 +1,11 @@
-"""A token mixer from outside the package: one module, one line in a config, no change to the trainer."""
+"""A mixer and a kernel from outside the package: one module, one line in a config, no change to the trainer."""
 
 import jax.numpy as jnp
+import pytest
 from flax import nnx
 
 from configs import listops
-from gconv.models.kernels import KernelParam
+from gconv.models.kernels import KernelParam, OneSidedKernel
 from gconv.ops import cost
 from gconv.training.loop import train_and_evaluate
 from gconv.training.metrics import read_jsonl
@@ -27,16 +28,39 @@ class MeanMixer(nnx.Module):
         return cost.Flops(length * self.features, length * self.features)
 
 
-def test_it_trains(tmp_path):
-    config = listops.get_config("gconv,smoke")
-    config.mixer = "mean"
+class ExponentialKernel(OneSidedKernel):
+    """Each channel an exponential of the distance, with a rate and a weight for either side."""
+
+    def __init__(self, features, length, boundary, *, rate, rngs):
+        super().__init__(features, length, boundary)
+        self.rates = KernelParam(jnp.full((features, self.sides), rate), axes=("channels",))
+        self.weights = KernelParam(jnp.full((features, self.sides), 0.1), axes=("channels",))
+
+    def at(self, reach, step):
+        decay = jnp.exp(-self.rates[..., None] * step * jnp.arange(reach))
+        return self.weights[..., None] * decay
+
+
+def mean_mixer(config):
     config.model.mixer = f"{__name__}.MeanMixer"
+    config.model.mixer_options = {"start": 0.5}
+
+
+def exponential_kernel(config):
+    config.model.mixer_options.kernel = f"{__name__}.ExponentialKernel"
+    config.model.mixer_options.kernel_options = {"rate": 0.3}
+
+
+@pytest.mark.parametrize("change", [mean_mixer, exponential_kernel])
+def test_it_trains(tmp_path, change):
+    config = listops.get_config("gconv,smoke")
+    config.mixer = "mine"
     with config.unlocked():
-        config.model.mixer_options = {"start": 0.5}
+        change(config)
     config.data_dir = str(tmp_path)
     config.steps = 60
     config.eval_every = config.checkpoint_every = 30
     result = train_and_evaluate(config, str(tmp_path / "run"))
-    assert result["mixer"] == "mean" and result["flops_per_token"] > 0
+    assert result["mixer"] == "mine" and result["flops_per_token"] > 0
     losses = [record["loss"] for record in read_jsonl(tmp_path / "run/metrics.jsonl") if record["split"] == "train"]
     assert losses[-1] < losses[0]
