@@ -161,6 +161,12 @@ def local(config: ConfigDict) -> None:
     _set(config, _convolution("PointwiseGlobalConv", taps=61))
 
 
+def matrix(config: ConfigDict) -> None:
+    """gconv with a matrix over positions in the convolution's place: for the ladder from convolution to attention."""
+    config.model.mixer = "gconv.models.mixers.PointwiseMatrix"
+    config.model.mixer_options = ConfigDict({"shared": False, "rank": 0, "scale": 0.02})
+
+
 def hybrid(config: ConfigDict) -> None:
     """gconv with modern attention as every fourth layer."""
     gconv(config)
@@ -218,6 +224,7 @@ MIXERS = {
     "mlp_mixer": mlp_mixer,
     "fnet": fnet,
     "local": local,
+    "matrix": matrix,
     "ssm": ssm,
     "hybrid": hybrid,
 }

@@ -15,13 +15,16 @@ from gconv.models.mixers import (
     MlpMixer,
     PlainGlobalConv,
     PointwiseGlobalConv,
+    PointwiseMatrix,
 )
+from gconv.models.mixers.matrix import MixingMatrix
 from gconv.models.mixers.state_space import hippo_normal
 from gconv.ops.convolution import BOUNDARIES, global_conv
 
 FEATURES, LENGTH = 8, 12
 COMMON = {"dropout": 0.0, "dtype": jnp.float32}
 CONV = {"boundary": "bidirectional", "kernel_options": {"scale": 0.5}}
+MATRIX = {"shared": False, "rank": 0, "scale": 0.5}
 MIXERS = {
     "global_conv": lambda: GlobalConv(FEATURES, LENGTH, boundary="bidirectional", rngs=nnx.Rngs(0)),
     "gconv": lambda: PointwiseGlobalConv(FEATURES, LENGTH, **CONV, **COMMON, rngs=nnx.Rngs(0)),
@@ -30,6 +33,8 @@ MIXERS = {
     "attention": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=True, **COMMON, rngs=nnx.Rngs(0)),
     "transformer": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=False, **COMMON, rngs=nnx.Rngs(0)),
     "short": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=True, short_conv=True, **COMMON, rngs=nnx.Rngs(0)),
+    "matrix": lambda: PointwiseMatrix(FEATURES, LENGTH, **MATRIX, **COMMON, rngs=nnx.Rngs(0)),
+    "rank": lambda: PointwiseMatrix(FEATURES, LENGTH, **MATRIX | {"rank": 2}, **COMMON, rngs=nnx.Rngs(0)),
     "mlp_mixer": lambda: MlpMixer(FEATURES, LENGTH, hidden=16, **COMMON, rngs=nnx.Rngs(0)),
     "fnet": lambda: FNet(FEATURES, LENGTH, **COMMON, rngs=nnx.Rngs(0)),
     "ssm": lambda: S5(FEATURES, LENGTH, states=4, **COMMON, rngs=nnx.Rngs(0)),
@@ -174,6 +179,28 @@ def test_token_mixing_is_the_published_formula_and_a_convolution_only_if_it_is_c
         )
     with pytest.raises(ValueError, match="x has length 7; this mixer takes exactly 12"):
         mixer(jnp.swapaxes(x[:, :7], 1, 2))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_mixing_matrix_is_one(shared):
+    x = jnp.swapaxes(inputs(), 1, 2)
+    free = MixingMatrix(FEATURES, LENGTH, shared=shared, rank=0, scale=0.5, rngs=nnx.Rngs(0))
+    weights = jnp.broadcast_to(free.weights[...], (FEATURES, LENGTH, LENGTH))
+    expected = jnp.stack([x[:, c] @ weights[c].T for c in range(FEATURES)], 1) + free.skip[...][:, None] * x
+    np.testing.assert_allclose(free(x), expected, atol=1e-5)
+
+    ranked = MixingMatrix(FEATURES, LENGTH, shared=shared, rank=2, scale=0.5, rngs=nnx.Rngs(0))
+    unit = MixingMatrix(FEATURES, LENGTH, shared=shared, rank=2, scale=1e-20, rngs=nnx.Rngs(0))
+    matrices = jax.vmap(lambda e: ranked(e) - ranked.skip[...][:, None] * e, out_axes=-1)(
+        jnp.broadcast_to(jnp.eye(LENGTH)[:, None, None], (LENGTH, 1, FEATURES, LENGTH))
+    )[0]  # [c, t, s]
+    assert jnp.allclose(matrices[0], matrices[1], atol=1e-5) == shared
+    down = jnp.eye(LENGTH, k=-1)
+    for matrix in matrices:  # of displacement rank 2: what differs from the matrix shifted along its diagonal
+        assert jnp.linalg.matrix_rank(matrix - down @ matrix @ down.T, rtol=1e-4) == 2
+    np.testing.assert_allclose(unit(x), 0 * x + unit.skip[...][:, None] * x, atol=1e-6)
+    with pytest.raises(ValueError, match="x has length 7; this mixer takes exactly 12"):
+        free(x[..., :7])
 
 
 def test_fourier_mixing_is_two_plain_transforms():

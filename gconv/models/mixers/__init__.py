@@ -11,6 +11,7 @@ layout as a whole. Padding is never mixed into real tokens. What stands at padde
 from gconv.models.mixers.attention import Attention
 from gconv.models.mixers.convolution import GatedGlobalConv, GlobalConv, PlainGlobalConv, PointwiseGlobalConv
 from gconv.models.mixers.fnet import FNet
+from gconv.models.mixers.matrix import PointwiseMatrix
 from gconv.models.mixers.mlp_mixer import MlpMixer
 from gconv.models.mixers.state_space import S5
 
@@ -23,4 +24,5 @@ __all__ = [
     "MlpMixer",
     "PlainGlobalConv",
     "PointwiseGlobalConv",
+    "PointwiseMatrix",
 ]
