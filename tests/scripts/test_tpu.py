@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = ROOT / "scripts/tpu"
@@ -201,6 +202,14 @@ def test_machines_that_are_gone_before_the_resource_says_so(cloud):
     assert "is ACTIVE, but its machines are PREEMPTED; creating it anew" in done.stderr
 
 
+def test_a_cloud_that_is_busy_is_asked_again_but_not_at_first(cloud):
+    (cloud / "busy").touch()
+    assert run(cloud, "babysit", "true").returncode == 1
+    done = run(cloud, "babysit", "bash", "bucket/program", f'touch "$CLOUD/busy"; {LOSE}', "exit 0")
+    assert done.returncode == 0 and "RESOURCE_EXHAUSTED" in done.stderr
+    assert kinds(cloud).count("queued-resources create") == 1 + 3
+
+
 def test_a_command_that_refuses_its_input_is_not_repeated(cloud):
     done = run(cloud, "babysit", "bash", "bucket/program", "echo 'error: config.lr'; exit 2")
     assert done.returncode == 2 and "the command refuses its input: w0: exited 2" in done.stderr
@@ -233,11 +242,35 @@ def test_a_sweep_gives_each_command_to_a_slice_and_all_back(cloud):
     assert all("slice-0" in " ".join(call) for call in calls(cloud))
 
 
+def test_the_task_of_skypilot_installs_and_runs():
+    task = yaml.safe_load((SCRIPTS / "sky.yaml").read_text())
+    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [75] and set(task["envs"]) == {
+        "BUCKET",
+        "COMMAND",
+    }
+    (script, verb, bucket) = shlex.split(task["setup"])
+    assert (verb, bucket) == ("setup", "$BUCKET") and (ROOT / script).exists()
+    environment = {**os.environ, "COMMAND": "printf '<%s>' 'a  b'"}
+    done = subprocess.run(["bash", "-c", task["run"]], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "<a  b>"
+
+
+def test_every_variable_and_script_has_its_place_in_the_docs():
+    docs = (ROOT / "docs/pods.md").read_text()
+    for name in (*SLICE, "RUNTIME_VERSION", "SPOT", "DRY_RUN"):
+        assert f"`{name}`" in docs
+    for name in NAMES:
+        assert f"scripts/tpu/{name}" in docs
+
+
 def test_shellcheck_passes():
     shellcheck = shutil.which("shellcheck", path=f"{ROOT / '.venv/bin'}:{os.environ['PATH']}")
     if shellcheck is None:
         pytest.skip("shellcheck isn't installed")
-    scripts = [*SCRIPTS.iterdir(), *(ROOT / "scripts" / name for name in ("environment", "quickstart", "test"))]
+    scripts = [
+        *(path for path in SCRIPTS.iterdir() if not path.suffix),
+        *(ROOT / "scripts" / name for name in ("environment", "quickstart", "test")),
+    ]
     scripts += [ROOT / ".ci/run", ROOT / "tests/scripts/gcloud"]
     done = subprocess.run([shellcheck, "-x", "-P", "SCRIPTDIR", *scripts], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
