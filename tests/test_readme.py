@@ -27,7 +27,8 @@ def test_its_quickstart_table_is_made_from_the_records():
 
 
 def test_the_files_and_commands_it_names_exist():
-    for path in re.findall(r"`((?:configs|scripts|experiments|gconv|tests)/[\w/.]+)", README):
+    pods = (ROOT / "docs/pods.md").read_text()
+    for path in re.findall(r"`((?:configs|scripts|experiments|gconv|tests)/[\w/.]+)", README + pods):
         assert (ROOT / path).exists(), path
     for module in re.findall(r"python -m ([\w.]+)", README):
         path = ROOT / module.replace(".", "/")

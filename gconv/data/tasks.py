@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from gconv.data import tokenizers
 from gconv.data.builders.base import Builder
 from gconv.data.builders.cifar10 import Cifar10
 from gconv.data.builders.imdb import Imdb
@@ -42,6 +43,7 @@ class Task(NamedTuple):
 
     builder: type[Builder]
     features: tuple[str, ...]  # of the builder, that hold the sequences: one, or the two of a pair
+    tokenizer: Callable[[Any], bytes]  # from a text, an expression or a picture file to such a sequence
     classes: int
     vocabulary: int  # number of token ids; 0 where a byte is an intensity
     truncate: bool  # whether a longer sequence is cut, or refused because its label would no longer hold
@@ -53,14 +55,14 @@ class Task(NamedTuple):
 _PAIR = ("text1", "text2")
 
 TASKS = {
-    "listops": Task(Listops, ("tokens",), 10, len(listops.VOCABULARY), truncate=False),
-    "text": Task(Imdb, ("text",), 2, 256, True, stand_in.text, peers_train_on_validation=True),
-    "retrieval": Task(Retrieval, _PAIR, 2, 256, True, stand_in.pairs),
-    "image": Task(Cifar10, ("image",), 10, 0, False, stand_in.image),
-    "pathfinder": Task(Pathfinder, ("image",), 2, 0, truncate=False),
-    "pathx": Task(Pathx, ("image",), 2, 0, truncate=False),
-    "path256": Task(Path256, ("image",), 2, 0, False, by_name_only="13 GB beyond LRA's six tasks"),
-    "same_film": Task(SameFilm, _PAIR, 2, 256, True, stand_in.pairs),
+    "listops": Task(Listops, ("tokens",), tokenizers.expression, 10, len(listops.VOCABULARY), truncate=False),
+    "text": Task(Imdb, ("text",), tokenizers.text, 2, 256, True, stand_in.text, peers_train_on_validation=True),
+    "retrieval": Task(Retrieval, _PAIR, tokenizers.text, 2, 256, True, stand_in.pairs),
+    "image": Task(Cifar10, ("image",), tokenizers.picture, 10, 0, False, stand_in.image),
+    "pathfinder": Task(Pathfinder, ("image",), tokenizers.picture, 2, 0, truncate=False),
+    "pathx": Task(Pathx, ("image",), tokenizers.picture, 2, 0, truncate=False),
+    "path256": Task(Path256, ("image",), tokenizers.picture, 2, 0, False, by_name_only="13 GB beyond LRA's six tasks"),
+    "same_film": Task(SameFilm, _PAIR, tokenizers.text, 2, 256, True, stand_in.pairs),
 }
 
 
@@ -160,7 +162,33 @@ def load(
         "validation_is_test": validation_is_test,
         "pool": pool,
     }
-    return Dataset(splits, Spec(length, task.classes, task.vocabulary, len(task.features)), record)
+    return Dataset(splits, spec(name, length), record)
+
+
+def spec(name: str, length: int) -> Spec:
+    task = TASKS[name]
+    return Spec(length, task.classes, task.vocabulary, len(task.features))
+
+
+def tokenizer(name: str, length: int) -> Callable[[Any], bytes]:
+    """What turns a text, a ListOps expression or the path of a picture into a sequence for a model of that length.
+
+    Longer texts are cut, as they are for training. UserError for whatever else doesn't fit, or can't be read.
+    """
+    task = TASKS[name]
+
+    def tokenize(content: Any) -> bytes:
+        tokens = task.tokenizer(content)
+        if not tokens:
+            raise UserError("it is empty")
+        if not task.vocabulary and len(tokens) != length:
+            has, wanted = math.isqrt(len(tokens)), math.isqrt(length)
+            raise UserError(f"it is {has} × {has} pixels; the model reads {wanted} × {wanted}")
+        if len(tokens) > length and not task.truncate:
+            raise UserError(f"it has {len(tokens):,} tokens; the model reads {length:,} at most")
+        return tokens[:length]
+
+    return tokenize
 
 
 def _pooled(name: str, split: Split, pool: int) -> Split:

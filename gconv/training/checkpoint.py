@@ -77,6 +77,33 @@ class Checkpoints:
         self._manager.close()
 
 
+def read_newest(folder: Path, like: Any) -> Any:
+    """The part `like` of a run's newest whole checkpoint, on one device; nothing in the folder is changed.
+
+    A damaged checkpoint is named, and the one before it is read. UserError if there is none that holds such a part.
+    """
+    folder, by_path = folder.absolute(), _by_path(like)
+    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # where the devices that made it aren't there
+    wanted = ocp.args.Composite(tree=ocp.args.StandardRestore(fallback_sharding=one), digest=ocp.args.JsonRestore())
+    if not folder.is_dir():
+        raise UserError(f"{folder} isn't there: this run has saved nothing yet")
+    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(create=False)) as manager:
+        for step in sorted(manager.all_steps(), reverse=True):
+            try:
+                restored = manager.restore(step, args=wanted)
+                if digest(restored.tree) != restored.digest["sha256"]:
+                    raise ValueError("its content differs from its digest")
+            except Exception as error:  # whatever a reader of damaged files raises
+                say(f"WARNING: checkpoint {folder / str(step)} is damaged: {' '.join(str(error).split())[:200]}")
+                continue
+            for path, leaf in by_path.items():
+                if path not in restored.tree or restored.tree[path].shape != leaf.shape:
+                    raise UserError(f"{folder / str(step)} is of another model: it has no {path} {leaf.shape}")
+            arrays = [jax.device_put(sharding.to_host(restored.tree[path]), one) for path in by_path]
+            return jax.tree.unflatten(jax.tree.structure(like), arrays)
+    raise UserError(f"{folder} holds no whole checkpoint")
+
+
 def digest(tree: Any) -> str:
     """SHA-256 of the bytes of every array of a tree, in order; the same however they are sharded."""
     sha256 = hashlib.sha256()

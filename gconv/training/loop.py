@@ -61,15 +61,23 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     eval_step = make_eval_step(graphdef)
     learning_rate = schedule(config.optim, config.steps)
 
+    # The first step of a process has costs of its own.
+    profiled = range(start + 2, min(start + 2 + config.profile, config.steps + 1))
     since_log: list[dict[str, float]] = []
     launched: dict[str, jax.Array] | None = None  # the metrics of the last step, which may still be running
     clock, paused = time.perf_counter(), 0.0
     for step in range(start + 1, config.steps + 1):
         batch = sharding.put_batch(mesh, batches[step - 1])
         previous = launched
+        if profiled and step == profiled[0]:
+            jax.profiler.start_trace(run.path / "profile")
         state, launched = compiled(state, batch, jax.random.fold_in(dropout_key, step))
         if previous is not None:  # fetched only now, so that the device never waits for this host
             since_log.append(_finite(previous, step - 1))
+        if profiled and step == profiled[-1]:
+            jax.block_until_ready(state)
+            jax.profiler.stop_trace()
+            say(f"steps {profiled[0]:,} to {step:,} are traced in {run.path / 'profile'}")
         run.step_done()
 
         last = step == config.steps
@@ -92,13 +100,20 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
             run.record(step, "validation", scores)
             if scores["correct"] > best["correct"]:
                 best = {"correct": jnp.int32(scores["correct"]), "params": jax.tree.map(jnp.copy, state.params)}
+        evaluated = time.perf_counter()
         if save:
             _require_finite(step, "norm of the parameters", float(optax.tree.norm(state.params)))
+            run.sync()
             checkpoints.save(step, {"state": state, "best": best})
-        paused += time.perf_counter() - began
+        saved = time.perf_counter()
+        paused += saved - began
+        if check or save:
+            run.record_pause(step, "validation", evaluated - began, saved - evaluated)
+    began = time.perf_counter()
     checkpoints.wait()
-
+    waited = time.perf_counter()
     test = evaluate(eval_step, best["params"], data.splits["test"], config.batch_size, mesh)
+    run.record_pause(config.steps, "test", time.perf_counter() - waited, waited - began)
     run.record(config.steps, "test", test)
     model = nnx.merge(graphdef, state.params)
     flops, tokens = model.flops(config.data.length), data.spec.documents * config.data.length
@@ -159,7 +174,7 @@ _AT_LEAST_1 = (
     *("model.layers", "model.features", "optim.accumulate"),
 )
 _AT_LEAST_0 = (
-    *("seed", "data.limit", "model.mlp_ratio"),
+    *("seed", "profile", "data.limit", "model.mlp_ratio"),
     *("optim.kernel_lr", "optim.warmup_steps", "optim.weight_decay", "optim.clip"),
 )
 

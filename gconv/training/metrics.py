@@ -2,7 +2,8 @@
 
 config.json, run.json     the resolved config; versions, command and devices
 metrics.jsonl             what was learnt, a record a line: the same bytes for the same run, interrupted or not
-timings.jsonl             how long it took
+timings.jsonl             how long it took: `seconds` of training, of evaluation and of waiting for checkpoints
+profile/                  a trace of some steps, if one was asked for
 tensorboard/              the same numbers for TensorBoard
 checkpoints/
 result.json               written last
@@ -28,7 +29,8 @@ from gconv.errors import UserError
 from gconv.progress import say
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-_MAY_CHANGE = {"config": ("mesh", "data_dir"), "data": ("source",)}  # where a run happens, not what it computes
+# Where a run happens and what is watched, not what it computes.
+_MAY_CHANGE = {"config": ("mesh", "data_dir", "profile"), "data": ("source",)}
 
 
 class RunDirectory:
@@ -122,10 +124,21 @@ class RunDirectory:
         self._timings.flush()
         self._tensorboard.add_scalar("examples_per_second", examples / seconds, step)
 
+    def record_pause(self, step: int, split: str, evaluation: float, checkpoint: float) -> None:
+        """Writes how many seconds training stood still after a step."""
+        pause = {"step": step, "split": split, "evaluation": evaluation, "checkpoint": checkpoint}
+        self._timings.write(json.dumps(pause) + "\n")
+        self._timings.flush()
+
+    def sync(self) -> None:
+        """Returns once the records are on disk: after a crash no checkpoint may be ahead of them."""
+        for file in (self._metrics, self._timings):
+            os.fsync(file.fileno())
+
     def examples_per_second(self) -> float:
         """The median over all intervals of this run, those before an interruption included."""
         records = read_jsonl(self.path / "timings.jsonl")
-        return statistics.median(record["examples"] / record["seconds"] for record in records)
+        return statistics.median(record["examples"] / record["seconds"] for record in records if "examples" in record)
 
     def finish(self, result: dict[str, Any]) -> None:
         write_json(self.path / "result.json", result)

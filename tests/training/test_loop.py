@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -283,6 +284,57 @@ def test_an_accuracy_within_noise_of_chance_is_said_loudly(capsys):
     assert "WARNING" not in capsys.readouterr().err
 
 
+def test_the_time_lost_to_evaluation_and_checkpoints_is_written(finished):
+    workdir, result = finished
+    timings = read_jsonl(workdir / "timings.jsonl")
+    steps, pauses = ([r for r in timings if (name in r)] for name in ("seconds", "evaluation"))
+    assert [(r["step"], r["split"]) for r in pauses] == [
+        *[(step, "validation") for step in (5, 10, 15, 20)],
+        (20, "test"),
+    ]
+    assert all(r["evaluation"] > 0 and r["checkpoint"] >= 0 for r in pauses)
+    assert sum(r["examples"] for r in steps) == 20 * 8
+    speeds = sorted(r["examples"] / r["seconds"] for r in steps)
+    assert speeds[0] <= result["examples_per_second"] <= speeds[-1]
+
+
+def test_no_checkpoint_is_ahead_of_the_records_on_disk(data_dir, tmp_path, monkeypatch):
+    done = []
+    fsync, save = loop.RunDirectory.sync, loop.Checkpoints.save
+    monkeypatch.setattr(loop.RunDirectory, "sync", lambda self: (done.append("sync"), fsync(self)))
+    monkeypatch.setattr(loop.Checkpoints, "save", lambda self, *args: (done.append("save"), save(self, *args)))
+    loop.train_and_evaluate(config(data_dir), str(tmp_path))
+    assert done == ["sync", "save"] * 2
+
+
+def test_tensorboard_reads_the_records(finished):
+    """The events are frames of length, checksum, an Event and a checksum, as TensorBoard expects them."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    workdir, _ = finished
+    (path,) = (workdir / "tensorboard").glob("events*")
+    content, place, found = path.read_bytes(), 0, {}
+    while place < len(content):
+        (length,) = struct.unpack("<Q", content[place : place + 8])
+        event = Event.FromString(content[place + 12 : place + 12 + length])
+        found.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
+        place += length + 16
+    for record in read_jsonl(workdir / "metrics.jsonl"):
+        for name in set(record) - {"step", "split"}:
+            assert found[f"{record['split']}/{name}", record["step"]] == pytest.approx(record[name], rel=1e-6)
+    assert ("examples_per_second", 20) in found
+
+
+def test_a_trace_of_some_steps(finished, data_dir, tmp_path, capsys):
+    """Asked for when a run goes on, too: it changes nothing that is learnt."""
+    _, result = finished
+    traced = loop.train_and_evaluate(config(data_dir, profile=3), str(tmp_path))
+    assert f"steps 2 to 4 are traced in {tmp_path / 'profile'}" in capsys.readouterr().err
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert traced["params_sha256"] == result["params_sha256"]
+    assert loop.train_and_evaluate(config(data_dir, profile=5), str(tmp_path)) == traced
+
+
 def test_memory_and_flops_are_counted(finished):
     _, result = finished
     # 2 layers of 32 features and length 32: GLU, kernels of 63 taps, skip and norm; embedding and head
@@ -301,6 +353,7 @@ def test_memory_and_flops_are_counted(finished):
         ("steps", 0, "config.steps must be at least 1; got 0"),
         ("eval_every", 0, "config.eval_every must be at least 1; got 0"),
         ("checkpoint_every", 7, r"config.checkpoint_every \(7\) must be a multiple of config.log_every"),
+        ("profile", -1, "config.profile must be at least 0; got -1"),
         ("seed", -1, "config.seed must be at least 0; got -1"),
         ("optim.lr", 0.0, "config.optim.lr must be positive"),
         ("optim.accumulate", 0, "config.optim.accumulate must be at least 1; got 0"),

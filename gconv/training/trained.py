@@ -1,0 +1,80 @@
+"""The model that a run has trained, to look into and to use."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from gconv.data import pipeline, tasks
+from gconv.errors import UserError
+from gconv.models.classifier import Classifier
+from gconv.training.checkpoint import read_newest
+from gconv.training.metrics import read_json
+from gconv.training.step import build_model
+
+
+class Trained(NamedTuple):
+    """A trained model, with what it was trained on and what it reads.
+
+    model(inputs, lengths) gives class scores; see `gconv.models.classifier.Classifier`.
+    tokenizer turns what a person has into the bytes that the model reads: a text into its bytes, a ListOps expression
+    into its token ids, the path of a picture into its grey pixels. UserError for what doesn't fit the model.
+    """
+
+    model: Classifier
+    config: ConfigDict
+    tokenizer: Callable[[Any], bytes]
+    classes: list[str]  # their names
+
+    def predict(self, sequences: Sequence[bytes | tuple[bytes, bytes]]) -> np.ndarray:
+        """Probabilities (examples, classes) of what the tokenizer made; of pairs, for a task of pairs."""
+        documents = 2 if self.model.pairs else 1
+        shape = (len(sequences), documents, self.config.data.length)
+        inputs, lengths = np.zeros(shape, np.uint8), np.zeros(shape[:2], np.int32)
+        for i, example in enumerate(sequences):
+            parts = (example,) if isinstance(example, bytes) else example
+            if len(parts) != documents:
+                raise ValueError(f"example {i} has {len(parts)} sequences; the model reads {documents}")
+            for j, tokens in enumerate(parts):
+                lengths[i, j] = len(tokens)
+                inputs[i, j, : len(tokens)] = np.frombuffer(tokens, np.uint8)
+        if documents == 1:
+            inputs, lengths = inputs[:, 0], lengths[:, 0]
+        split = tasks.Split(inputs, lengths, np.zeros(len(sequences), np.int32))
+        graphdef, params = nnx.split(self.model)
+        found = [
+            np.asarray(_probabilities(graphdef, params, batch.inputs, batch.lengths))
+            for batch in pipeline.evaluation_batches(split, max(1, min(len(sequences), self.config.batch_size)))
+        ]
+        return np.concatenate([np.zeros((0, len(self.classes)), np.float32), *found])[: len(sequences)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probabilities(graphdef: nnx.GraphDef, params: Any, inputs: Any, lengths: Any) -> jax.Array:
+    return jax.nn.softmax(nnx.merge(graphdef, params)(inputs, lengths))
+
+
+def load(run: str | Path) -> Trained:
+    """The model of a run directory with the parameters that were best on validation, its config and its tokenizer.
+
+    The run may still be going on: the best so far are then those of its newest checkpoint. UserError if there is none.
+    """
+    config = ConfigDict(read_json(Path(run) / "config.json"))
+    name, length = config.data.name, config.data.length
+    graphdef, params = nnx.split(
+        nnx.eval_shape(lambda: build_model(config.model, tasks.spec(name, length), jax.random.key(0)))
+    )
+    best = read_newest(Path(run) / "checkpoints", {"best": {"correct": np.int32(0), "params": params}})["best"]
+    if best["correct"] < 0:
+        raise UserError(f"{run}: its newest checkpoint is from before the first validation")
+    return Trained(
+        nnx.merge(graphdef, best["params"]),
+        config,
+        tasks.tokenizer(name, length),
+        tasks.class_names(name, config.data.variant, config.data_dir),
+    )

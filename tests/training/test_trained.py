@@ -1,0 +1,134 @@
+"""A finished run, loaded and asked."""
+
+import importlib
+import json
+import shutil
+
+import numpy as np
+import PIL.Image
+import pytest
+from flax import nnx
+
+import gconv
+from gconv import predict
+from gconv.data import tasks
+from gconv.errors import UserError
+from gconv.training import loop
+from gconv.training.checkpoint import digest
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of every kind of input, and its result."""
+    folder = tmp_path_factory.mktemp("runs")
+    results = {}
+    for task in ("listops", "image", "retrieval"):
+        config = importlib.import_module(f"configs.{task}").get_config("gconv,smoke")
+        config.data_dir = str(folder)
+        config.steps, config.eval_every, config.checkpoint_every = 10, 5, 5
+        results[task] = loop.train_and_evaluate(config, str(folder / task))
+    return folder, results
+
+
+@pytest.mark.parametrize("task", ["listops", "image", "retrieval"])
+def test_a_loaded_model_scores_what_the_run_did(runs, task):
+    folder, results = runs
+    before = {path: path.stat().st_mtime_ns for path in (folder / task).rglob("*")}
+    run = gconv.load(folder / task)
+    assert {path: path.stat().st_mtime_ns for path in (folder / task).rglob("*")} == before
+    assert run.config.mixer == "gconv" and len(run.classes) == run.model.classes
+    test = tasks.load(**run.config.data, data_dir=run.config.data_dir).splits["test"]
+    pairs = test.inputs.reshape(len(test.labels), -1, test.inputs.shape[-1])
+    lengths = test.lengths.reshape(len(test.labels), -1)
+    sequences = [
+        tuple(bytes(tokens[:length]) for tokens, length in zip(*example, strict=True))
+        for example in zip(pairs, lengths, strict=True)
+    ]
+    probabilities = run.predict(sequences)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert (probabilities.argmax(axis=1) == test.labels).mean() == results[task]["test_accuracy"]
+    np.testing.assert_allclose(run.predict(sequences[:3]), probabilities[:3], rtol=1e-5)  # however they are batched
+    assert run.predict([]).shape == (0, run.model.classes)
+
+
+def test_its_parameters_are_the_best_on_validation(runs, tmp_path, monkeypatch):
+    seen = []
+
+    def evaluate(eval_step, params, split, batch_size, mesh):
+        seen.append(digest(params))
+        return {"loss": 1.0, "accuracy": 0.5, "correct": 9 - len(seen), "examples": len(split.labels)}
+
+    config = loop.ml_collections.ConfigDict(gconv.load(runs[0] / "listops").config)
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    result = loop.train_and_evaluate(config, str(tmp_path))
+    loaded = digest(nnx.state(gconv.load(tmp_path).model, nnx.Param))
+    assert loaded == seen[0] != result["params_sha256"]
+
+
+def test_a_damaged_checkpoint_is_named_and_left_where_it_is(runs, tmp_path, capsys):
+    shutil.copytree(runs[0] / "listops", tmp_path / "run")
+    newest = tmp_path / "run/checkpoints/10"
+    (newest / "digest/metadata").write_text(json.dumps({"sha256": "another"}))
+    gconv.load(tmp_path / "run")
+    assert "checkpoints/10 is damaged" in capsys.readouterr().err and newest.exists()
+    shutil.rmtree(tmp_path / "run/checkpoints/5")
+    with pytest.raises(UserError, match="holds no whole checkpoint"):
+        gconv.load(tmp_path / "run")
+
+
+def test_what_is_no_run_is_named(runs, tmp_path):
+    with pytest.raises(UserError, match=r"config\.json can't be read"):
+        gconv.load(tmp_path)
+    shutil.copy(runs[0] / "listops/config.json", tmp_path)
+    with pytest.raises(UserError, match="this run has saved nothing yet"):
+        gconv.load(tmp_path)
+    shutil.copy(runs[0] / "image/config.json", tmp_path)
+    shutil.copytree(runs[0] / "listops/checkpoints", tmp_path / "checkpoints")
+    with pytest.raises(UserError, match=r"is of another model: it has no best\.params\."):
+        gconv.load(tmp_path)
+
+
+def test_predictions_of_expressions(runs, tmp_path, capsys):
+    file = tmp_path / "expressions.txt"
+    file.write_text("[MAX 4 [MIN 2 3 ] 7 ]\n\n[SM 1 2 ]\n")
+    predict.main(["predict", str(runs[0] / "listops"), str(file)])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{file}:1: ") and second.startswith(f"{file}:3: ")
+    run = gconv.load(runs[0] / "listops")
+    best = run.predict([run.tokenizer("[SM 1 2 ]")])[0]
+    assert f":3: {best.argmax()} {100 * best.max():.1f}%  " in second
+    assert sorted(word for word in second.split()[1::2]) == list("0123456789")
+
+
+def test_predictions_of_pictures_and_pairs(runs, tmp_path, capsys):
+    PIL.Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    predict.main(["predict", str(runs[0] / "image"), str(tmp_path / "red.png")])
+    line = capsys.readouterr().out
+    assert line.startswith(f"{tmp_path / 'red.png'}: ") and " airplane " in line
+    one, other = tmp_path / "one.txt", tmp_path / "other.txt"
+    one.write_text("a text")
+    other.write_bytes(b"another\xff")
+    predict.main(["predict", str(runs[0] / "retrieval"), str(one), str(other)])
+    assert capsys.readouterr().out.startswith(f"{one}, {other}: ")
+
+
+@pytest.mark.parametrize(
+    "task, content, message",
+    [
+        ("listops", "[MAX 4 ]\n[MAX 4 x ]\n", r"file:2: 'x' is no ListOps token"),
+        ("listops", b"\xff\xfe", "file can't be read: "),
+        ("listops", None, "file can't be read: No such file or directory"),
+        ("image", "no picture", "file: no picture can be read from it"),
+        ("image", None, "file can't be read: No such file or directory"),
+        ("retrieval", "one text alone", "retrieval compares two texts; got 1 files"),
+        ("retrieval", "", "file: it is empty"),
+    ],
+)
+def test_a_file_that_cannot_be_predicted_is_named(runs, tmp_path, task, content, message):
+    file = tmp_path / "file"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=message):
+        predict.main(["predict", str(runs[0] / task), str(file)])
+    with pytest.raises(UserError, match="expected a run and files"):
+        predict.main(["predict", str(runs[0] / task)])
