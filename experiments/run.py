@@ -4,6 +4,7 @@ Each run is a process of its own, as many at a time as there are cores (--jobs).
 goes on where it was; a run that failed is named, and tried again by the next call.
 
 --preset=     the full setting; by default `small`, which two cores carry
+--columns=…   only these columns
 --dry_run     lists what is missing, with the hours it should take
 --commands    prints the commands of the missing runs, one a line, for a launcher of your own
 """
@@ -134,6 +135,7 @@ def projected_seconds(runs: list[grid.Run], done: list[dict[str, Any]]) -> list[
 def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "folder of all the table's runs")
     flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
+    flags.DEFINE_list("columns", None, "only these of the table's columns")
     flags.DEFINE_integer("jobs", len(os.sched_getaffinity(0)), "runs at a time", lower_bound=1)
     flags.DEFINE_string("data_dir", "data", "folder of the prepared data sets")
     flags.DEFINE_bool("dry_run", False, "list the missing runs and their hours, and run nothing")
@@ -143,7 +145,13 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     if len(argv) != 2 or not flags.FLAGS.workdir:
         raise UserError("expected python -m experiments.run NAME --workdir=DIR")
-    table, root = grid.table(argv[1]), Path(flags.FLAGS.workdir) / argv[1] / (flags.FLAGS.preset or "full")
+    table = grid.table(argv[1])
+    unknown = [column for column in flags.FLAGS.columns or () if column not in table.columns]
+    if unknown:
+        raise UserError(f"--columns: {argv[1]} has no {unknown[0]!r}; it has {', '.join(table.columns)}")
+    if flags.FLAGS.columns:
+        table = table._replace(columns={column: table.columns[column] for column in flags.FLAGS.columns})
+    root = Path(flags.FLAGS.workdir) / argv[1] / (flags.FLAGS.preset or "full")
     waiting = missing(table, flags.FLAGS.preset, root)
     if flags.FLAGS.commands:
         for run in waiting:

@@ -1,4 +1,4 @@
-"""Trains and evaluates: python -m gconv.main --config=configs/TASK.py:MIXER[,PRESET] --workdir=DIR"""
+"""Trains and evaluates: python -m gconv.main --config=configs/TASK.py:MIXER[,NAME…] --workdir=DIR"""
 
 from absl import flags
 from ml_collections import config_flags
@@ -6,7 +6,7 @@ from ml_collections import config_flags
 from gconv import cli
 from gconv.errors import UserError
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "configs/TASK.py:MIXER[,PRESET]", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "configs/TASK.py:MIXER[,NAME…]", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of this run: records, checkpoints, result")
 
 
@@ -15,7 +15,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"unexpected argument {argv[1]!r}; options are written --name=value")
     config = _CONFIG.value
     if config is None or not _WORKDIR.value:
-        raise UserError("both --config=configs/TASK.py:MIXER[,PRESET] and --workdir=DIR are needed")
+        raise UserError("both --config=configs/TASK.py:MIXER[,NAME…] and --workdir=DIR are needed")
     try:
         config.lock()
     except OSError as error:  # a file that isn't there shows only when its config is first used

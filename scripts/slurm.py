@@ -1,7 +1,7 @@
 """Runs commands as jobs of a Slurm cluster, by submitit; jobs that are stopped before their end are queued again.
 
     python -m scripts.slurm --hours=24 --nodes=2 --gpus_per_node=8 -- python -m gconv.main --config=… --workdir=DIR
-    python -m experiments.run NAME --workdir=DIR --dry_run | python -m scripts.slurm --hours=24 --gpus_per_node=1 -
+    python -m experiments.run NAME --workdir=DIR --commands | python -m scripts.slurm --hours=24 --gpus_per_node=1 -
 
 A hyphen takes commands from standard input, a line each: they become one array of jobs. The folder of the repository
 and DIR must be on a file system that the nodes share.

@@ -46,7 +46,7 @@ SMOKE = "--config=configs/listops.py:gconv,smoke"
             "expected match= one of parameters, flops, flops_direct, time",
         ),
         (["--config=configs/speech.py:gconv"], "configs/speech.py"),
-        ([], "both --config=configs/TASK.py:MIXER[,PRESET] and --workdir=DIR are needed"),
+        ([], "both --config=configs/TASK.py:MIXER[,NAME…] and --workdir=DIR are needed"),
         ([SMOKE, "--config.data_dir=/nowhere/data"], "data_dir /nowhere/data: the folder /nowhere doesn't exist"),
         ([SMOKE, "--config.data_dir=setup.py"], "data_dir setup.py can't be written"),
         ([SMOKE, "--workdir=setup.py/run"], "workdir setup.py/run can't be written"),

@@ -181,6 +181,11 @@ def test_what_is_not_there_is_named(tmp_path):
     for module, arguments, message in (
         ("run", ["main"], "expected python -m experiments.run NAME --workdir=DIR"),
         ("run", ["main", "--workdir=setup.py"], "--workdir: setup.py/main/small can't be written"),
+        (
+            "run",
+            ["main", "--workdir=x", "--columns=Chess"],
+            "--columns: main has no 'Chess'; it has ListOps, Text, Image",
+        ),
         ("table", ["main", "--preset=tiny"], "tiny.jsonl is missing: this table wasn't run"),
         ("table", ["main", f"--workdir={tmp_path}"], "is no folder; python -m experiments.run main makes it"),
     ):
