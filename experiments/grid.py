@@ -92,7 +92,7 @@ def record(run: Run, root: Path) -> dict[str, Any]:
     folder, kept = run.folder(root), {**run._asdict()}
     if (folder / "result.json").exists():
         result = read_json(folder / "result.json")
-        seconds = sum(line["seconds"] for line in read_jsonl(folder / "timings.jsonl"))
+        seconds = sum(line.get("seconds", 0.0) for line in read_jsonl(folder / "timings.jsonl"))
         return {**kept, "state": "finished", "result": {**result, "train_seconds": seconds}}
     if (folder / "failed").exists():
         return {**kept, "state": "failed", "reason": (folder / "failed").read_text().strip()}
