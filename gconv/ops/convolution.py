@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from gconv.ops import fused
 from gconv.ops.spectral import Lags, convolve
 
 BOUNDARIES = ("circular", "causal", "bidirectional")
-METHODS = ("auto", "fft", "shift", "direct", "reference")
+METHODS = ("auto", "fft", "fused", "shift", "direct", "reference")
 LAYOUTS = ("blc", "bcl")
 
 
@@ -30,8 +31,10 @@ def global_conv(
       boundary: "circular", "causal" or "bidirectional".
       layout: "blc", or "bcl", which FFTs take without a transpose and so faster.
       method: "fft" multiplies spectra, O(L log L) a channel, in float32 (float64 for float64 input);
+        "fused" does so in one Pallas kernel for a GPU (`gconv.ops.fused`), for lengths that are a power of two from 256
+        to 16384, reads and writes x's dtype, and is interpreted elsewhere;
         "shift" adds K shifted copies of x, O(L K); "direct" is `jax.lax.conv_general_dilated`, O(L K);
-        "reference" multiplies by the L × L mixing matrix; "auto" picks the faster of the first two.
+        "reference" multiplies by the L × L mixing matrix; "auto" picks the faster of "fft" and "shift".
 
     Returns:
       y: of x's shape and dtype.
@@ -41,6 +44,8 @@ def global_conv(
         floating, or an unknown boundary, layout or method.
     """
     _check(x, kernel, boundary, layout, method)
+    if method == "fused":
+        return _fused(x, kernel, boundary, layout)
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
     x, kernel, out = x.astype(dtype), (kernel.T if layout == "blc" else kernel).astype(dtype), x.dtype
     if method == "auto":
@@ -109,6 +114,21 @@ def _fft(x: jax.Array, kernel: jax.Array, boundary: str, layout: str) -> jax.Arr
     else:
         lags = Lags(-(taps // 2) if boundary == "bidirectional" else 0, circular=False)
     return convolve(x, kernel, lags, layout)
+
+
+def _fused(x: jax.Array, kernel: jax.Array, boundary: str, layout: str) -> jax.Array:
+    length = x.shape[layout.index("l")]
+    if not fused.supports(length) or x.dtype == jnp.float64:
+        raise ValueError(
+            f"method fused takes powers of two from {fused.SHORTEST} to {fused.LONGEST} and no float64;"
+            f" got length {length}, {x.dtype}"
+        )
+    x, kernel = (jnp.swapaxes(x, 1, 2), kernel.T) if layout == "blc" else (x, kernel)
+    taps = kernel.shape[1]
+    first = -(taps // 2) if boundary == "bidirectional" else 0
+    lags = Lags(first, circular=boundary == "circular", mirrored=boundary == "circular")
+    y = fused.convolve(x, kernel.astype(jnp.float32), lags, jax.default_backend() != "gpu")
+    return jnp.swapaxes(y, 1, 2) if layout == "blc" else y
 
 
 def _shift(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:

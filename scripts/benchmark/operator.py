@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gconv.ops import global_conv
+from gconv.ops import fused, global_conv
 from gconv.ops.attention import attention
 from gconv.ops.convolution import BOUNDARIES
 from scripts.benchmark import rivals
@@ -42,6 +42,8 @@ def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
                 return global_conv(x, kernel, boundary=boundary, layout=layout, method="fft")
 
             add(f"global_conv {layout}", boundary, *_jax(ours, operands))
+        if jax.default_backend() == "gpu" and fused.supports(length):  # bfloat16 in and out; its error is bfloat16's
+            add("global_conv fused bcl", boundary, *_jax(_fused(boundary), [a.astype(jnp.bfloat16) for a in operands]))
         add("naive jnp.fft", boundary, *_jax(lambda x, k, b=boundary: rivals.naive(x, k, b), [x, kernel, dy]))
         if torch is not None:
             for layout, axis in (("blc", 1), ("bcl", 2)):
@@ -64,6 +66,14 @@ def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
     for row in rows:  # x read once and y written once is the least that any method can move
         row["gb_per_second"] = 2 * x.nbytes / row["forward"] / 1e9
     return rows
+
+
+def _fused(boundary: str) -> Callable[..., jax.Array]:
+    def f(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        method = "fft" if x.dtype == jnp.float64 else "fused"  # float64 is for the error
+        return global_conv(x, kernel, boundary=boundary, layout="bcl", method=method)
+
+    return f
 
 
 def _jax(f: Callable[..., jax.Array], operands: list[np.ndarray]) -> tuple[Any, dict[str, Any]]:

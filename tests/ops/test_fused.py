@@ -1,0 +1,93 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gconv.ops import fused, global_conv
+from gconv.ops.convolution import BOUNDARIES
+from gconv.ops.spectral import Lags
+
+RNG = np.random.default_rng(0)
+
+
+def arrays(length, boundary, taps=None, batch=3, channels=2, dtype=jnp.float32, mean=0.0):
+    taps = taps or (2 * length - 1 if boundary == "bidirectional" else length)
+    x = jnp.asarray(RNG.standard_normal((batch, channels, length)) + mean, dtype)
+    return x, jnp.asarray(RNG.standard_normal((channels, taps)) / np.sqrt(taps), jnp.float32)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("length, taps", [(256, None), (512, None), (512, 65), (1024, None)])
+def test_value_and_gradients_are_the_ffts(boundary, length, taps):
+    x, kernel = arrays(length, boundary, taps)
+    weights = jnp.asarray(RNG.standard_normal(x.shape), jnp.float32)
+
+    def loss(x, kernel, method):
+        return jnp.sum(weights * jnp.sin(global_conv(x, kernel, boundary=boundary, layout="bcl", method=method)))
+
+    found, expected = (jax.value_and_grad(loss, (0, 1))(x, kernel, method) for method in ("fused", "fft"))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_second_derivatives(boundary):
+    x, kernel = arrays(256, boundary, batch=1, channels=1)
+    dx, dk = (jnp.asarray(RNG.standard_normal(a.shape), jnp.float32) for a in (x, kernel))
+
+    def second(method):
+        def loss(x, kernel):
+            return jnp.sum(global_conv(x, kernel, boundary=boundary, layout="bcl", method=method) ** 3)
+
+        slope = lambda x, k: sum(jnp.vdot(g, d) for g, d in zip(jax.grad(loss, (0, 1))(x, k), (dx, dk), strict=True))  # noqa: E731
+        return jax.grad(slope, (0, 1))(x, kernel)
+
+    for a, b in zip(second("fused"), second("fft"), strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_both_layouts_and_bfloat16(boundary):
+    x, kernel = arrays(256, boundary)
+    y = global_conv(x, kernel, boundary=boundary, layout="bcl", method="fused")
+    blc = global_conv(jnp.swapaxes(x, 1, 2), kernel.T, boundary=boundary, method="fused")
+    np.testing.assert_allclose(jnp.swapaxes(blc, 1, 2), y, atol=1e-6)
+    half = global_conv(x.astype(jnp.bfloat16), kernel, boundary=boundary, layout="bcl", method="fused")
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(jnp.float32), y, atol=0.02 * np.abs(y).max())
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_the_answer_to_a_mean_is_exact(boundary, mirrored):
+    _, kernel = arrays(256, boundary, taps=None if boundary == "circular" else 101)
+    lags = Lags(-50 if boundary == "bidirectional" else 0, boundary == "circular", mirrored)
+    ones = fused._answer_to_ones(kernel, 256, lags)
+    y = fused.convolve(jnp.full((1, 2, 256), 1000.0), kernel, lags, True)
+    np.testing.assert_allclose(y[0], 1000 * ones, rtol=1e-6, atol=1e-3)
+    matrix_row = jax.vmap(lambda e: fused.convolve(e[None, None], kernel[:1], lags, True)[0, 0])(jnp.eye(256))
+    np.testing.assert_allclose(matrix_row.sum(0), ones[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("length", [256, 4096, 16384])
+def test_forward_and_gradient_lower_for_cuda(boundary, length):
+    x = jax.ShapeDtypeStruct((4, 8, length), jnp.bfloat16)
+    kernel = jax.ShapeDtypeStruct((8, length), jnp.float32)
+    lags = Lags(0, boundary == "circular")
+    run = functools.partial(fused.convolve, lags=lags, interpret=False)
+    gradient = jax.grad(lambda x, k: jnp.sum(run(x, k).astype(jnp.float32) ** 2), (0, 1))
+    for f, kernels in ((run, 1), (gradient, 3)):
+        text = jax.jit(f).trace(x, kernel).lower(lowering_platforms=("cuda",)).as_text()
+        assert text.count("stablehlo.custom_call @__gpu$xla.gpu.triton") == kernels
+
+
+@pytest.mark.parametrize("length", [128, 384, 32768])
+def test_other_lengths_are_refused(length):
+    x, kernel = arrays(length, "circular", batch=1, channels=1)
+    with pytest.raises(
+        ValueError, match=f"powers of two from 256 to 16384 and no float64; got length {length}, float32"
+    ):
+        global_conv(x, kernel, layout="bcl", method="fused")
