@@ -45,6 +45,7 @@ def base(mixer: str) -> ConfigDict:
                 "b2": 0.999,
                 "clip": 0.0,  # global norm of the gradient; 0 for none
                 "accumulate": 1,  # parts that a batch is taken in
+                "skip_nonfinite": 0,  # how many steps may have a loss or gradient that isn't finite, and are left out
             },
         }
     )

@@ -79,13 +79,19 @@ def loss_and_sums(model: Classifier, batch: Batch, key: jax.Array | None) -> tup
 
 
 def make_train_step(
-    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, accumulate: int, state: TrainState, mesh: Mesh
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    config: ml_collections.ConfigDict,
+    state: TrainState,
+    mesh: Mesh,
 ) -> jax.stages.Wrapped:
     """The jitted step (state, batch, key) → (state, metrics), which keeps the shardings of `state` and donates it.
 
-    The batch is taken in `accumulate` parts, one after another; the gradient is that of the mean loss over all its
-    real examples, however they fall into parts.
+    The batch is taken in config.accumulate parts, one after another; the gradient is that of the mean loss over all its
+    real examples, however they fall into parts. With config.skip_nonfinite, a step whose loss or gradient isn't finite
+    leaves the state as it is.
     """
+    accumulate = config.accumulate
 
     def gradients(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Sums]:
         return jax.grad(lambda p: loss_and_sums(nnx.merge(graphdef, p), batch, key), has_aux=True)(params)
@@ -112,7 +118,11 @@ def make_train_step(
             "accuracy": sums.correct / sums.examples,
             "grad_norm": optax.tree.norm(grads),
         }
-        return TrainState(state.step + 1, params, opt_state), metrics
+        updated = TrainState(state.step + 1, params, opt_state)
+        if config.skip_nonfinite:
+            finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+            updated = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
+        return updated, metrics
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh)))

@@ -43,7 +43,7 @@ def jax_step(mixer: str, shape: Shape, mlp_ratio: float = 0.0) -> tuple[Callable
         np.ones(shape.batch, np.float32),
     )
     batch, key = sharding.put_batch(mesh, batch), jax.random.key(1)
-    step = make_train_step(graphdef, optimizer, 1, state, mesh).lower(state, batch, key).compile()
+    step = make_train_step(graphdef, optimizer, config.optim, state, mesh).lower(state, batch, key).compile()
 
     def run() -> None:
         nonlocal state

@@ -42,7 +42,8 @@ def run(mixer, mesh, accumulate=1):
     optimizer = make_optimizer(made.optim, made.steps)
     graphdef, state = initialize(made.model, SPEC, optimizer, mesh, jax.random.key(0))
     batches = TrainBatches(split, 16, seed=0)
-    step = make_train_step(graphdef, optimizer, accumulate, state, mesh)
+    made.optim.accumulate = accumulate
+    step = make_train_step(graphdef, optimizer, made.optim, state, mesh)
     compiled = step.lower(state, sharding.put_batch(mesh, batches[0]), jax.random.key(1)).compile()
     losses = []
     for i in range(STEPS):
@@ -105,6 +106,10 @@ def test_what_does_not_divide_is_named():
         loop._check_batch(made, mesh_of(8, 1))
 
 
+class Interrupted(Exception):
+    pass
+
+
 def test_a_run_resumes_on_another_mesh(tmp_path):
     """8 devices go on from the checkpoint of a run on 4 × 2: same batches, same losses within rounding."""
     results = []
@@ -114,17 +119,17 @@ def test_a_run_resumes_on_another_mesh(tmp_path):
         made.steps, made.log_every, made.eval_every, made.checkpoint_every = 10, 1, 5, 5
         if first:
             made.mesh.model = first
-            real = loop._finite
+            real = loop._collect
 
-            def stop(metrics, step, real=real):
+            def stop(metrics, step, *rest, real=real):
                 if step == 7:
-                    raise InterruptedError
-                return real(metrics, step)
+                    raise Interrupted
+                real(metrics, step, *rest)
 
-            loop._finite = stop
-            with pytest.raises(InterruptedError):
+            loop._collect = stop
+            with pytest.raises(Interrupted):
                 loop.train_and_evaluate(made, str(tmp_path / name))
-            loop._finite = real
+            loop._collect = real
             made.mesh.model = 1
         loop.train_and_evaluate(made, str(tmp_path / name))
         records = loop_records(tmp_path / name)
