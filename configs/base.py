@@ -14,7 +14,12 @@ def base(mixer: str) -> ConfigDict:
             "checkpoint_every": 1000,
             "log_every": 100,
             "data_dir": "data",
-            "mesh": {"data": -1, "model": 1},  # devices along each axis; -1: all that are left
+            "mesh": {  # devices along each axis; -1: all that are left
+                "data": -1,
+                "sequence": 1,
+                "model": 1,
+                "fsdp": False,  # whether parameters and the optimiser's moments are split over `data` too
+            },
             "mixer": mixer,  # as results and tables name it
             "data": {
                 "name": "",

@@ -118,9 +118,7 @@ class PointwiseGlobalConv(nnx.Module):
             layout=self.layout,
             rngs=rngs,
         )
-        self.glu = Linear(
-            features, 2 * features, layout=self.layout, axes=("channels", "embed"), dtype=dtype, rngs=rngs
-        )
+        self.glu = Linear(features, 2 * features, layout=self.layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
         self.features = features
 

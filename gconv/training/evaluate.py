@@ -15,7 +15,8 @@ from gconv.training.step import Sums, loss_and_sums
 
 def make_eval_step(graphdef: nnx.GraphDef, mesh: Mesh) -> Callable[[Any, pipeline.Batch], Sums]:
     def eval_step(params: Any, batch: pipeline.Batch) -> Sums:
-        return loss_and_sums(nnx.merge(graphdef, params), batch, None)[1]
+        model = nnx.merge(graphdef, sharding.gather_parameters(mesh, params))
+        return loss_and_sums(model, batch, None)[1]
 
     return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
 

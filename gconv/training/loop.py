@@ -42,14 +42,14 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str, accept_c
 
 def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Checkpoints) -> dict[str, Any]:
     mesh = sharding.make_mesh(config.mesh)
-    _check_batch(config, mesh)
+    _check_mesh(config, mesh)
     data = processes.first_before_others(lambda: tasks.load(**config.data, data_dir=config.data_dir))
     rows = sharding.rows_here(mesh, config.batch_size)
     batches = pipeline.TrainBatches(data.splits["train"], config.batch_size, config.seed, rows)
 
     init_key, dropout_key = jax.random.split(jax.random.key(config.seed))  # the same on every process
     optimizer = make_optimizer(config.optim, config.steps)
-    graphdef, state = initialize(config.model, data.spec, optimizer, mesh, init_key)
+    graphdef, state = initialize(config.model, data.spec, optimizer, mesh, init_key, config.mesh.fsdp)
     copy, norm = jax.jit(lambda params: jax.tree.map(jnp.copy, params)), jax.jit(optax.tree.norm)
     best = copy(state.params)  # the parameters that were best on validation
     best_correct = -1
@@ -217,10 +217,14 @@ def _check(config: ml_collections.ConfigDict) -> None:
         raise UserError("config.data_dir must name a folder; it is empty")
 
 
-def _check_batch(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+def _check_mesh(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
     parts = mesh.shape["data"] * config.optim.accumulate
     if config.batch_size % parts:
         raise UserError(
             f"config.batch_size ({config.batch_size}) must divide by the data axis of the mesh"
             f" ({mesh.shape['data']}) times config.optim.accumulate ({config.optim.accumulate})"
         )
+    parts = mesh.shape["sequence"] * mesh.shape["model"]  # of positions, and in a convolution of channels
+    for name, size in (("data.length", config.data.length), ("model.features", config.model.features)):
+        if size % parts:
+            raise UserError(f"config.{name} ({size}) must divide by the mesh's axes sequence and model ({parts})")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -136,6 +137,7 @@ def test_two_processes_stopped_killed_and_killed_again_end_with_the_same_bytes(w
     assert statuses == [75, 75], said
     steps = {line for text in said for line in text.splitlines() if line.startswith("stopped: all is saved at step")}
     assert len(steps) == 1
+    shutil.copytree(tmp_path, tmp_path / "alone")
 
     for victim in (1, 0):  # a worker, then the coordinator
         pair = start_two_in_slurm(tmp_path, data_dir)
@@ -152,6 +154,12 @@ def test_two_processes_stopped_killed_and_killed_again_end_with_the_same_bytes(w
     assert (tmp_path / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     results = [json.loads((path / "result.json").read_text()) for path in (tmp_path, whole)]
     assert results[0]["params_sha256"] == results[1]["params_sha256"]
+
+    # What two began one process can finish: with the same batches, so with the same losses within rounding.
+    subprocess.run(command(tmp_path / "alone", data_dir, ("-m", "gconv.main")), check=True, capture_output=True)
+    alone, double = (read_jsonl(path / "metrics.jsonl") for path in (tmp_path / "alone", whole))
+    assert [(r["step"], r["split"]) for r in alone] == [(r["step"], r["split"]) for r in double]
+    np.testing.assert_allclose([r["loss"] for r in alone], [r["loss"] for r in double], atol=1e-4)
 
 
 def test_one_task_of_slurm_trains_alone(monkeypatch):
