@@ -17,7 +17,12 @@ def base(mixer: str) -> ConfigDict:
             "log_every": 100,
             "profile": 0,  # trace so many steps of this process, into WORKDIR/profile
             "data_dir": "data",
-            "mesh": {"data": -1, "model": 1},  # devices along each axis; -1: all that are left
+            "mesh": {  # devices along each axis; -1: all that are left
+                "data": -1,
+                "sequence": 1,
+                "model": 1,
+                "fsdp": False,  # whether parameters and the optimiser's moments are split over `data` too
+            },
             "mixer": mixer,  # as results and tables name it
             "match": "",  # the figure in which the width makes this equal to attention, if any
             "data": {
@@ -52,6 +57,7 @@ def base(mixer: str) -> ConfigDict:
                 "b2": 0.999,
                 "clip": 0.0,  # global norm of the gradient; 0 for none
                 "accumulate": 1,  # parts that a batch is taken in
+                "skip_nonfinite": 0,  # how many steps may have a loss or gradient that isn't finite, and are left out
             },
         }
     )

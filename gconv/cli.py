@@ -1,17 +1,17 @@
-"""What every command shares: one clear line for bad input, and an allocator that suits arrays."""
+"""What every command shares: one clear line for bad input, exit statuses, and an allocator that suits arrays."""
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
-from typing import NoReturn
 
 from absl import app, flags, logging
 
-from gconv.errors import UserError
+from gconv.errors import Stopped, UserError
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Parses the flags and calls `main(argv)`. Bad flags and UserError end as one line and exit status 2."""
+    """Parses the flags and calls `main(argv)`. What ends it is told, and gives the exit status, as `status_of` says."""
     app.run(_reporting(main), flags_parser=_parse)
 
 
@@ -19,7 +19,11 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv, known_only=False)
     except Exception as error:  # of absl, of ml_collections, or of a config file itself
-        _fail(error)
+        message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        if "Traceback (most recent call last)" in message:  # ml_collections repeats a config's: its last line says it
+            first, last = message.split(": Error whilst parsing")[0], message.strip().splitlines()[-1]
+            message = f"{first}: {last.partition(': ')[2] or last}"
+        sys.exit(status_of(UserError(message)))
 
 
 def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
@@ -28,22 +32,26 @@ def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]
             logging.set_verbosity(logging.ERROR)
         try:
             main(argv)
-        except UserError as error:
-            _fail(error)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(130)
+        except (UserError, Stopped, KeyboardInterrupt) as error:
+            sys.exit(status_of(error))
 
     return reported
 
 
-def _fail(error: Exception) -> NoReturn:
-    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    if "Traceback (most recent call last)" in message:  # ml_collections repeats a config file's: its last line says it
-        first, last = message.split(": Error whilst parsing")[0], message.strip().splitlines()[-1]
-        message = f"{first}: {last.partition(': ')[2] or last}"
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+def status_of(error: BaseException) -> int:
+    """Tells on standard error what ended a command, and returns its exit status.
+
+    2: bad input, one line that names it; 75: stopped when asked to, start again to go on; 130: interrupted at the
+    keyboard; 1: anything else, with its traceback.
+    """
+    told: dict[type[BaseException], tuple[int, str]] = {
+        UserError: (2, f"error: {' '.join(str(error).split())}"),
+        Stopped: (75, f"stopped: {error}"),
+        KeyboardInterrupt: (130, "interrupted"),
+    }
+    status, line = told.get(type(error), (1, "".join(traceback.format_exception(error)).rstrip()))
+    print(line, file=sys.stderr, flush=True)
+    return status
 
 
 # Pages of 2 MiB; one arena, which may hold arrays of any size (the others stop at 64 MiB and map what is larger anew

@@ -1,4 +1,4 @@
-"""The one exception that a user sees as a line rather than a traceback."""
+"""The exceptions that a user sees as a line rather than a traceback."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The commands print it as one line on standard error and exit with status 2.
     """
+
+
+class Stopped(Exception):
+    """A run that was asked to stop (SIGTERM), and has saved all it did. The command exits with status 75."""

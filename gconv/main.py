@@ -1,13 +1,26 @@
-"""Trains and evaluates: python -m gconv.main --config=configs/TASK.py:MIXER[,NAME…] --workdir=DIR"""
+"""Trains and evaluates: python -m gconv.main --config=configs/TASK.py:MIXER[,NAME…] --workdir=DIR
+
+Several processes train as one. On TPU pods and under Slurm they find each other; elsewhere start the same command N
+times, with --coordinator=HOST:PORT --processes=N --process=0, 1, … They share the workdir.
+
+Exit status: 0 finished, 2 bad input, 75 stopped by SIGTERM with all that was done saved, 1 anything else. After 75, 1
+or a kill, the same command goes on.
+"""
+
+import os
 
 from absl import flags
 from ml_collections import config_flags
 
 from gconv import cli
-from gconv.errors import UserError
+from gconv.errors import Stopped, UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/TASK.py:MIXER[,NAME…]", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of this run: records, checkpoints, result")
+_ACCEPT_CHANGES = flags.DEFINE_bool("accept_changes", False, "go on with a run whose config was another")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes meet")
+_PROCESSES = flags.DEFINE_integer("processes", None, "how many processes train together", lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process", None, "which of them this is, from 0", lower_bound=0)
 
 
 def main(argv: list[str]) -> None:
@@ -20,9 +33,20 @@ def main(argv: list[str]) -> None:
         config.lock()
     except OSError as error:  # a file that isn't there shows only when its config is first used
         raise UserError(f"--config: {error}") from error
-    from gconv.training.loop import train_and_evaluate  # after the flags: a typo shouldn't wait for imports
+    from gconv.training import processes  # after the flags: a typo shouldn't wait for imports
+    from gconv.training.loop import train_and_evaluate
 
-    train_and_evaluate(config, _WORKDIR.value)
+    if not processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
+        train_and_evaluate(config, _WORKDIR.value, _ACCEPT_CHANGES.value)
+        return
+    try:
+        train_and_evaluate(config, _WORKDIR.value, _ACCEPT_CHANGES.value)
+    except Stopped:  # as every process does, at the same step
+        raise
+    except BaseException as error:
+        # Not sys.exit, which would wait in JAX's exit barrier for those that failed, or for those that don't know yet:
+        # it is by our going that they learn of it.
+        os._exit(cli.status_of(error))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,20 @@ from typing import TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+_silent = False
+
+
+def be_silent() -> None:
+    """Shows nothing from now on: of several processes that do the same, one tells enough."""
+    global _silent
+    _silent = True
 
 
 def say(message: str) -> None:
     """Prints a line to standard error, above a progress bar if there is one."""
-    tqdm.write(message, file=sys.stderr)
-    sys.stderr.flush()
+    if not _silent:
+        tqdm.write(message, file=sys.stderr)
+        sys.stderr.flush()
 
 
 def track(items: Iterable[T], total: int, label: str, seconds: float = 10) -> Iterator[T]:

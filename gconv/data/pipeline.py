@@ -9,6 +9,7 @@ import numpy as np
 from gconv.data.tasks import Split
 
 Array = Any  # np.ndarray on the host, jax.Array on devices
+ALL = slice(None)
 
 
 class Batch(NamedTuple):
@@ -24,27 +25,27 @@ class Batch(NamedTuple):
 
 
 class TrainBatches:
-    """`batches[step]`: this process's rows of the batch of a step.
+    """`batches[step]`: the batch of a step, or of several processes this one's `rows` of it (indices or a slice).
 
     Every epoch is a new permutation of the examples, and batches run on from one epoch into the next. The permutation
-    depends on the seed and the number of examples alone; processes take different rows of one global batch.
+    depends on the seed and the number of examples alone: however many processes there are, the batch is the same.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int, process: int = 0, processes: int = 1):
-        self._split = split
+    def __init__(self, split: Split, batch_size: int, seed: int, rows: np.ndarray | slice = ALL):
+        self._split, self._rows = split, rows
         self._indices = grain.MapDataset.range(len(split.labels)).shuffle(seed=seed).repeat().batch(batch_size)
-        self._rows = slice(process * batch_size // processes, (process + 1) * batch_size // processes)
 
     def __getitem__(self, step: int) -> Batch:
         return _gather(self._split, self._indices[step][self._rows])
 
 
-def evaluation_batches(split: Split, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Batch]:
-    """Yields every example of a split once, in order; the last batch is filled up with rows of weight 0."""
-    examples = len(split.labels)
-    for start in range(0, examples, batch_size):
-        rows = slice(start + process * batch_size // processes, start + (process + 1) * batch_size // processes)
-        yield _gather(split, np.arange(rows.start, rows.stop))
+def evaluation_batches(split: Split, batch_size: int, rows: np.ndarray | slice = ALL) -> Iterator[Batch]:
+    """Yields every example of a split once, in order; the last batch is filled up with rows of weight 0.
+
+    `rows` as in TrainBatches: of several processes, this one's part of every batch.
+    """
+    for start in range(0, len(split.labels), batch_size):
+        yield _gather(split, np.arange(start, start + batch_size)[rows])
 
 
 def _gather(split: Split, indices: np.ndarray) -> Batch:

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -252,6 +253,8 @@ def prepare(name: str, variant: str, data_dir: str, source: str | None = None) -
             built.rename(folder)
             for left in root.glob(f".unfinished-{name}-{variant}-*"):  # other keys are of other versions
                 shutil.rmtree(left)
+        except BrokenExecutor as error:
+            raise UserError(f"{name}: a process that generated examples died; was it out of memory?") from error
         except (OSError, RuntimeError) as error:  # the record writer raises the latter on a full disk
             raise UserError(f"{name}: writing {building} failed: {' '.join(str(error).split())}") from error
         finally:

@@ -1,6 +1,6 @@
 """A classifier of sequences or pairs of them: embedding, a stack of blocks, pooling over the real tokens, head."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -35,6 +35,7 @@ class Classifier(nnx.Module):
       positions: "none", or "sinusoidal" added to the embeddings (Vaswani et al. 2017, section 3.5).
       dropout: after the embedding, in the mixer and after each residual branch.
       dtype: of activations and matrix multiplies; parameters, FFTs and scores are float32.
+      split: called as split(x, layout) on what enters and what leaves each block; says how devices share it.
     """
 
     def __init__(
@@ -56,12 +57,13 @@ class Classifier(nnx.Module):
         dropout: float,
         dtype: Any,
         rngs: nnx.Rngs,
+        split: Callable[[jax.Array, str], jax.Array] = lambda x, layout: x,
     ):
         if positions not in ("none", "sinusoidal"):
             raise ValueError(f"positions must be none or sinusoidal; got {positions!r}")
         self.length, self.features, self.vocabulary, self.classes = length, features, vocabulary, classes
         self.sinusoidal = positions == "sinusoidal"
-        self.dtype = dtype
+        self.dtype, self.split = dtype, split
         if vocabulary:
             init = nnx.initializers.normal(1.0 / np.sqrt(features) if self.sinusoidal else 1.0)
             self.embed: Any = nnx.Embed(vocabulary, features, dtype=dtype, embedding_init=init, rngs=rngs)
@@ -113,10 +115,11 @@ class Classifier(nnx.Module):
         mask = jnp.arange(inputs.shape[1]) < lengths[:, None]
         x = self.dropout(self._embed(inputs), deterministic=key is None, rngs=keys[-1])
         layout = "blc"
+        x = self.split(x, layout)
         for block, block_key in zip(self.blocks, keys, strict=False):
             if block.layout != layout:
                 x, layout = jnp.swapaxes(x, 1, 2), block.layout
-            x = block(x, mask, key=block_key)
+            x = self.split(block(x, mask, key=block_key), layout)
         if self.norm is not None:
             x = self.norm(x)
         return mean_of_real_tokens(x.astype(jnp.float32), mask, layout)

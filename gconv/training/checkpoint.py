@@ -1,20 +1,22 @@
 """Checkpoints by Orbax: everything a run needs to go on as if it had never stopped.
 
-A checkpoint holds the training state and the best parameters on validation so far. The data position is the step:
-batches are a function of (seed, step). A digest of the content stands beside it, because Orbax itself restores flipped
-bits without a word; it doesn't depend on how the arrays are sharded.
+A checkpoint holds the arrays of a run and what the host remembers beside them. The data position is the step: batches
+are a function of (seed, step). A digest of the content stands beside it, because Orbax itself restores flipped bits
+without a word; it doesn't depend on how the arrays are sharded.
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
-from gconv.errors import UserError
+from gconv.errors import Stopped, UserError
 from gconv.progress import say
-from gconv.training import sharding
+from gconv.training import processes, sharding
 
 
 class Checkpoints:
@@ -28,79 +30,110 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise UserError(f"{folder} can't be used for checkpoints: {error}") from error
 
-    def save(self, step: int, tree: Any) -> None:
+    def save(self, step: int, tree: Any, notes: dict[str, Any]) -> None:
+        """Starts to write the arrays of a tree, and notes that JSON can hold."""
         by_path = _by_path(tree)
-        content = ocp.args.Composite(
-            tree=ocp.args.StandardSave(by_path), digest=ocp.args.JsonSave({"sha256": digest(by_path)})
-        )
-        self._manager.save(step, args=content)
+        record = {"sha256": _digest_of_both(by_path, notes), "notes": notes}
+        content = ocp.args.Composite(tree=ocp.args.StandardSave(by_path), record=ocp.args.JsonSave(record))
+        try:
+            self._manager.save(step, args=content)
+        except Exception as error:  # of a save before this one too
+            raise self._unwritable(error) from error
 
-    def restore(self, like: Any) -> tuple[int, Any] | None:
-        """The newest whole checkpoint as (step, tree), with the structure and shardings of `like`.
-
-        None if there are no checkpoints. Damaged ones are set aside in `damaged/`, with a warning that names them;
-        UserError if there are no others: a run never silently starts anew.
-        """
-        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
-        by_path = _by_path(abstract)
-        wanted = ocp.args.Composite(tree=ocp.args.StandardRestore(by_path), digest=ocp.args.JsonRestore())
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
-            try:
-                restored = self._manager.restore(step, args=wanted)
-                if digest(restored.tree) != restored.digest["sha256"]:
-                    raise ValueError("its content differs from its digest")
-            except Exception as error:  # whatever a reader of damaged files raises
-                say(f"WARNING: checkpoint {self._folder / str(step)} is damaged: {' '.join(str(error).split())[:200]}")
-                self._set_aside(step)
-                continue
-            return step, jax.tree.unflatten(jax.tree.structure(like), [restored.tree[path] for path in by_path])
-        if steps:
-            raise UserError(f"{self._folder}: every checkpoint is damaged; remove the run's folder to start it anew")
-        return None
-
-    def _set_aside(self, step: int) -> None:
-        damaged = self._folder.parent / "damaged"
-        damaged.mkdir(exist_ok=True)
-        number = sum(1 for _ in damaged.iterdir())
-        (self._folder / str(step)).rename(damaged / f"{number}-step-{step}")
-        self._manager.reload()
+    def check(self) -> None:
+        """UserError if a save in the background has failed."""
+        try:
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise self._unwritable(error) from error
 
     def wait(self) -> None:
         """Returns once everything saved is on disk."""
-        self._manager.wait_until_finished()
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._unwritable(error) from error
+
+    def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
+        """The newest whole checkpoint as (step, tree, notes), with the structure and shardings of `like`.
+
+        None if there are no checkpoints. Damaged ones are set aside in `damaged/`, with a warning that names them;
+        UserError if there are no others, since a run never silently starts anew, or if it isn't one of such a tree.
+        """
+        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
+        by_path = _by_path(abstract)
+        # One process looks at all of it first, so that all restore the same step, and one that can be restored.
+        step = processes.from_first(self._newest_whole(by_path) if processes.is_first() else 0)
+        self._manager.reload()
+        if step == 0:
+            return None
+        wanted = ocp.args.Composite(tree=ocp.args.StandardRestore(by_path), record=ocp.args.JsonRestore())
+        restored = self._manager.restore(step, args=wanted)
+        tree = jax.tree.unflatten(jax.tree.structure(like), [restored.tree[path] for path in by_path])
+        return step, tree, restored.record["notes"]
+
+    def _newest_whole(self, like: dict[str, jax.ShapeDtypeStruct]) -> int:
+        """The step of the newest checkpoint that is what was written, 0 if there are none."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            path = self._folder / str(step)
+            try:
+                tree, _ = _read(path)
+            except Exception as error:  # whatever a reader of damaged files raises
+                say(f"WARNING: checkpoint {path} is damaged: {' '.join(str(error).split())[:200]}")
+                self._set_aside(path)
+                continue
+            forms = [{name: f"{a.dtype}{list(a.shape)}" for name, a in arrays.items()} for arrays in (tree, like)]
+            if forms[0] != forms[1]:
+                name = min(name for name, _ in forms[0].items() ^ forms[1].items())
+                there, here = (form.get(name, "nothing") for form in forms)
+                raise UserError(f"checkpoint {path} is of another model: {name}: {there} there, {here} here")
+            return step
+        if steps:
+            raise UserError(f"{self._folder}: every checkpoint is damaged; remove the run's folder to start it anew")
+        return 0
+
+    def _set_aside(self, path: Path) -> None:
+        damaged = self._folder.parent / "damaged"
+        damaged.mkdir(exist_ok=True)
+        number = sum(1 for _ in damaged.iterdir())
+        path.rename(damaged / f"{number}-step-{path.name}")
+
+    def _unwritable(self, error: Exception) -> UserError:
+        return UserError(f"{self._folder} can't be written, and what it held before is kept: {str(error)[:300]}")
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if jax.process_count() > 1 and kind not in (None, UserError, Stopped):
+            return  # a save that waits for a process that died would never end
+        try:
+            self._manager.close()
+        except Exception:
+            if kind is None:
+                raise
 
 
-def read_newest(folder: Path, like: Any) -> Any:
-    """The part `like` of a run's newest whole checkpoint, on one device; nothing in the folder is changed.
+def read_newest(folder: Path, like: Any) -> tuple[Any, dict[str, Any]]:
+    """The part `like` of a run's newest whole checkpoint, as numpy arrays, and its notes; nothing there is changed.
 
     A damaged checkpoint is named, and the one before it is read. UserError if there is none that holds such a part.
     """
     folder, by_path = folder.absolute(), _by_path(like)
-    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # where the devices that made it aren't there
-    wanted = ocp.args.Composite(tree=ocp.args.StandardRestore(fallback_sharding=one), digest=ocp.args.JsonRestore())
     if not folder.is_dir():
         raise UserError(f"{folder} isn't there: this run has saved nothing yet")
-    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(create=False)) as manager:
-        for step in sorted(manager.all_steps(), reverse=True):
-            try:
-                restored = manager.restore(step, args=wanted)
-                if digest(restored.tree) != restored.digest["sha256"]:
-                    raise ValueError("its content differs from its digest")
-            except Exception as error:  # whatever a reader of damaged files raises
-                say(f"WARNING: checkpoint {folder / str(step)} is damaged: {' '.join(str(error).split())[:200]}")
-                continue
-            for path, leaf in by_path.items():
-                if path not in restored.tree or restored.tree[path].shape != leaf.shape:
-                    raise UserError(f"{folder / str(step)} is of another model: it has no {path} {leaf.shape}")
-            arrays = [jax.device_put(sharding.to_host(restored.tree[path]), one) for path in by_path]
-            return jax.tree.unflatten(jax.tree.structure(like), arrays)
+    for step in sorted((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), reverse=True):
+        path = folder / str(step)
+        try:
+            tree, notes = _read(path)
+        except Exception as error:  # whatever a reader of damaged files raises
+            say(f"WARNING: checkpoint {path} is damaged: {' '.join(str(error).split())[:200]}")
+            continue
+        for name, leaf in by_path.items():
+            if name not in tree or tree[name].shape != leaf.shape:
+                raise UserError(f"{path} is of another model: it has no {name} {leaf.shape}")
+        return jax.tree.unflatten(jax.tree.structure(like), [tree[name] for name in by_path]), notes
     raise UserError(f"{folder} holds no whole checkpoint")
 
 
@@ -112,7 +145,28 @@ def digest(tree: Any) -> str:
     return sha256.hexdigest()
 
 
+def _digest_of_both(by_path: dict[str, Any], notes: dict[str, Any]) -> str:
+    return digest((by_path, np.frombuffer(json.dumps(notes).encode(), np.uint8)))
+
+
 def _by_path(tree: Any) -> dict[str, Any]:
     # A flat dictionary is the one structure that every version of every library writes and reads alike.
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of a checkpoint whole, in this process's memory, and its notes. ValueError if it isn't what was saved.
+
+    A reader of damaged files raises whatever it likes.
+    """
+    alone = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="read")
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    reader = ocp.Checkpointer(handler, multiprocessing_options=alone)
+    stored = reader.metadata(path / "tree").item_metadata.tree
+    like = {name: np.empty(array.shape, array.dtype) for name, array in stored.items()}
+    tree = reader.restore(path / "tree", args=ocp.args.StandardRestore(like))
+    record = json.loads((path / "record/metadata").read_text())
+    if _digest_of_both(tree, record["notes"]) != record["sha256"]:
+        raise ValueError("its content differs from its digest")
+    return tree, record["notes"]

@@ -13,13 +13,17 @@ from gconv.training import sharding
 from gconv.training.step import Sums, loss_and_sums
 
 
-def make_eval_step(graphdef: nnx.GraphDef) -> Callable[[Any, pipeline.Batch], Sums]:
-    return jax.jit(lambda params, batch: loss_and_sums(nnx.merge(graphdef, params), batch, None)[1])
+def make_eval_step(graphdef: nnx.GraphDef, mesh: Mesh) -> Callable[[Any, pipeline.Batch], Sums]:
+    def eval_step(params: Any, batch: pipeline.Batch) -> Sums:
+        model = nnx.merge(graphdef, sharding.gather_parameters(mesh, params))
+        return loss_and_sums(model, batch, None)[1]
+
+    return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
 
 
 def evaluate(eval_step: Callable, params: Any, split: Split, batch_size: int, mesh: Mesh) -> dict[str, float]:
     """Mean loss (nats), accuracy, and the numbers of correct and of all examples, of `params` over the whole split."""
-    batches = pipeline.evaluation_batches(split, batch_size, jax.process_index(), jax.process_count())
+    batches = pipeline.evaluation_batches(split, batch_size, sharding.rows_here(mesh, batch_size))
     totals = [eval_step(params, sharding.put_batch(mesh, batch)) for batch in batches]
     loss, correct, examples = (sum(float(total[i]) for total in totals) for i in range(3))
     return {"loss": loss / examples, "accuracy": correct / examples, "correct": int(correct), "examples": int(examples)}

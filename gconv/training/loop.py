@@ -12,9 +12,9 @@ import optax
 from flax import nnx
 
 from gconv.data import pipeline, tasks
-from gconv.errors import UserError
+from gconv.errors import Stopped, UserError
 from gconv.progress import say
-from gconv.training import sharding
+from gconv.training import processes, sharding
 from gconv.training.checkpoint import Checkpoints, digest
 from gconv.training.evaluate import evaluate, make_eval_step
 from gconv.training.metrics import RunDirectory, device_name
@@ -22,97 +22,116 @@ from gconv.training.optim import make_optimizer, schedule
 from gconv.training.step import initialize, make_train_step
 
 
-def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, Any]:
+def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str, accept_changes: bool = False) -> dict[str, Any]:
     """Runs config in workdir, from its newest checkpoint if it has one, and returns the content of result.json.
 
-    A finished run is left as it is. UserError for a config that can't be run, and for a loss that isn't finite.
+    A finished run is left as it is. UserError for a config that can't be run, for one that differs from the run's that
+    is in workdir, unless `accept_changes`, and for a loss that isn't finite; Stopped after SIGTERM.
     """
     _check(config)
-    with RunDirectory(workdir, config.to_dict(), config.steps) as run:
-        if run.result is not None:
-            say(f"{workdir} holds a finished run; nothing to do")
-            return run.result
-        with Checkpoints(run.path / "checkpoints") as checkpoints:
-            return _train(config, run, checkpoints)
+    try:
+        with RunDirectory(workdir, config.to_dict(), config.steps, accept_changes) as run:
+            if run.result is not None:
+                say(f"{workdir} holds a finished run; nothing to do")
+                return run.result
+            with Checkpoints(run.path / "checkpoints") as checkpoints:
+                return _train(config, run, checkpoints)
+    except OSError as error:  # of a disk that is full
+        raise UserError(f"workdir {workdir} can't be written: {error.strerror}") from error
 
 
 def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Checkpoints) -> dict[str, Any]:
     mesh = sharding.make_mesh(config.mesh)
-    _check_batch(config, mesh)
-    data = tasks.load(**config.data, data_dir=config.data_dir)
-    process = (jax.process_index(), jax.process_count())
-    batches = pipeline.TrainBatches(data.splits["train"], config.batch_size, config.seed, *process)
+    _check_mesh(config, mesh)
+    data = processes.first_before_others(lambda: tasks.load(**config.data, data_dir=config.data_dir))
+    rows = sharding.rows_here(mesh, config.batch_size)
+    batches = pipeline.TrainBatches(data.splits["train"], config.batch_size, config.seed, rows)
 
     init_key, dropout_key = jax.random.split(jax.random.key(config.seed))  # the same on every process
     optimizer = make_optimizer(config.optim, config.steps)
-    graphdef, state = initialize(config.model, data.spec, optimizer, mesh, init_key)
-    best: dict[str, Any] = {"correct": jnp.int32(-1), "params": jax.tree.map(jnp.copy, state.params)}
+    graphdef, state = initialize(config.model, data.spec, optimizer, mesh, init_key, config.mesh.fsdp)
+    copy, norm = jax.jit(lambda params: jax.tree.map(jnp.copy, params)), jax.jit(optax.tree.norm)
+    best = copy(state.params)  # the parameters that were best on validation
+    best_correct = -1
+    since_log: list[dict[str, float]] = []  # the metrics of the steps that no record holds yet
+    skipped: list[int] = []  # steps whose loss or gradient wasn't finite
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
-    start, restored = checkpoints.restore({"state": state, "best": best}) or (0, None)
+    start, restored = 0, checkpoints.restore({"state": state, "best": best})
     if restored is not None:
-        state, best = restored["state"], restored["best"]
+        start, tree, notes = restored
+        state, best = tree["state"], tree["best"]
+        best_correct, since_log, skipped = notes["best_correct"], notes["since_log"], notes["skipped"]
         say(f"going on from step {start:,}")
     run.start(start, data.record)
     say(f"{config.data.name} with {config.mixer}: {parameters:,} parameters on {device_name()}; compiling the step")
 
-    train_step = make_train_step(graphdef, optimizer, config.optim.accumulate, state, mesh)
+    train_step = make_train_step(graphdef, optimizer, config.optim, state, mesh)
     compiled = train_step.lower(state, sharding.put_batch(mesh, batches[0]), dropout_key).compile()
-    eval_step = make_eval_step(graphdef)
+    eval_step = make_eval_step(graphdef, mesh)
     learning_rate = schedule(config.optim, config.steps)
 
     # The first step of a process has costs of its own.
     profiled = range(start + 2, min(start + 2 + config.profile, config.steps + 1))
-    since_log: list[dict[str, float]] = []
-    launched: dict[str, jax.Array] | None = None  # the metrics of the last step, which may still be running
-    clock, paused = time.perf_counter(), 0.0
-    for step in range(start + 1, config.steps + 1):
-        batch = sharding.put_batch(mesh, batches[step - 1])
-        previous = launched
-        if profiled and step == profiled[0]:
-            jax.profiler.start_trace(run.path / "profile")
-        state, launched = compiled(state, batch, jax.random.fold_in(dropout_key, step))
-        if previous is not None:  # fetched only now, so that the device never waits for this host
-            since_log.append(_finite(previous, step - 1))
-        if profiled and step == profiled[-1]:
-            jax.block_until_ready(state)
-            jax.profiler.stop_trace()
-            say(f"steps {profiled[0]:,} to {step:,} are traced in {run.path / 'profile'}")
-        run.step_done()
+    launched: dict[str, jax.Array] | None = None  # the metrics of the last step, which may still be running,
+    asked: Any = False  # and whether by then SIGTERM had come
+    clock, paused, timed = time.perf_counter(), 0.0, 0
+    with processes.StopSignal(mesh) as sigterm:
+        for step in range(start + 1, config.steps + 1):
+            batch = sharding.put_batch(mesh, batches[step - 1])
+            previous, asked_before = launched, asked
+            if profiled and step == profiled[0]:
+                jax.profiler.start_trace(run.path / "profile")
+            state, launched = compiled(state, batch, jax.random.fold_in(dropout_key, step))
+            asked = sigterm.received_anywhere()
+            if previous is not None:  # fetched only now, so that the device never waits for this host
+                _collect(previous, step - 1, since_log, skipped, config.optim.skip_nonfinite)
+            if profiled and step == profiled[-1]:
+                jax.block_until_ready(state)
+                jax.profiler.stop_trace()
+                say(f"steps {profiled[0]:,} to {step:,} are traced in {run.path / 'profile'}")
+            run.step_done()
+            checkpoints.check()
+            timed += 1
 
-        last = step == config.steps
-        log, check = last or step % config.log_every == 0, last or step % config.eval_every == 0
-        save = last or step % config.checkpoint_every == 0
-        if not (log or check or save):
-            continue
-        since_log.append(_finite(launched, step))
-        launched = None
-        if log:
-            seconds = time.perf_counter() - clock - paused
-            run.record_time(step, len(since_log) * config.batch_size, seconds)
-            means = {name: sum(m[name] for m in since_log) / len(since_log) for name in since_log[0]}
-            run.record(step, "train", {**means, "lr": float(learning_rate(step - 1))})
-            since_log, clock, paused = [], time.perf_counter(), 0.0
-        began = time.perf_counter()
-        if check:
-            scores = evaluate(eval_step, state.params, data.splits["validation"], config.batch_size, mesh)
-            _require_finite(step, "validation loss", scores["loss"])
-            run.record(step, "validation", scores)
-            if scores["correct"] > best["correct"]:
-                best = {"correct": jnp.int32(scores["correct"]), "params": jax.tree.map(jnp.copy, state.params)}
-        evaluated = time.perf_counter()
-        if save:
-            _require_finite(step, "norm of the parameters", float(optax.tree.norm(state.params)))
-            run.sync()
-            checkpoints.save(step, {"state": state, "best": best})
-        saved = time.perf_counter()
-        paused += saved - began
-        if check or save:
-            run.record_pause(step, "validation", evaluated - began, saved - evaluated)
+            last, stop = step == config.steps, bool(asked_before)
+            log, check = last or step % config.log_every == 0, last or step % config.eval_every == 0
+            save = last or stop or step % config.checkpoint_every == 0
+            if not (log or check or save):
+                continue
+            _collect(launched, step, since_log, skipped, config.optim.skip_nonfinite)
+            launched = None
+            if log:
+                seconds = time.perf_counter() - clock - paused
+                run.record_time(step, timed * config.batch_size, seconds)
+                if since_log:
+                    means = {name: sum(m[name] for m in since_log) / len(since_log) for name in since_log[0]}
+                    run.record(step, "train", {**means, "lr": float(learning_rate(step - 1 - len(skipped)))})
+                since_log, clock, paused, timed = [], time.perf_counter(), 0.0, 0
+            began = time.perf_counter()
+            if check:
+                scores = evaluate(eval_step, state.params, data.splits["validation"], config.batch_size, mesh)
+                _require_finite(step, "validation loss", scores["loss"])
+                run.record(step, "validation", scores)
+                if scores["correct"] > best_correct:
+                    best, best_correct = copy(state.params), int(scores["correct"])
+            evaluated = time.perf_counter()
+            if save:
+                _require_finite(step, "norm of the parameters", float(norm(state.params)))
+                notes = {"best_correct": best_correct, "since_log": since_log, "skipped": skipped}
+                run.sync()
+                checkpoints.save(step, {"state": state, "best": best}, notes)
+            if stop and not last:
+                checkpoints.wait()
+                raise Stopped(f"all is saved at step {step:,}; the same command goes on")
+            saved = time.perf_counter()
+            paused += saved - began
+            if check or save:
+                run.record_pause(step, "validation", evaluated - began, saved - evaluated)
     began = time.perf_counter()
     checkpoints.wait()
     waited = time.perf_counter()
-    test = evaluate(eval_step, best["params"], data.splits["test"], config.batch_size, mesh)
+    test = evaluate(eval_step, best, data.splits["test"], config.batch_size, mesh)
     run.record_pause(config.steps, "test", time.perf_counter() - waited, waited - began)
     run.record(config.steps, "test", test)
     model = nnx.merge(graphdef, state.params)
@@ -123,7 +142,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
         "seed": config.seed,
         "steps": config.steps,
         "test_accuracy": test["accuracy"],
-        "val_accuracy": int(best["correct"]) / data.record["examples"]["validation"],
+        "val_accuracy": best_correct / data.record["examples"]["validation"],
         "chance": data.chance,
         "parameters": parameters,
         "flops_per_token": flops.fft / tokens,
@@ -149,11 +168,22 @@ def _peak_memory(compiled: Any) -> int:
     return int(kept + memory.temp_size_in_bytes)
 
 
-def _finite(metrics: dict[str, jax.Array], step: int) -> dict[str, float]:
+def _collect(
+    metrics: dict[str, jax.Array], step: int, since_log: list[dict[str, float]], skipped: list[int], limit: int
+) -> None:
+    """Adds the metrics of a step to since_log, or, if they aren't finite, the step to skipped.
+
+    UserError once more than `limit` are skipped.
+    """
     values = {name: float(metrics[name]) for name in ("loss", "accuracy", "grad_norm")}
-    for name in ("loss", "grad_norm"):
-        _require_finite(step, name, values[name])
-    return values
+    wrong = [name for name in ("loss", "grad_norm") if not math.isfinite(values[name])]
+    if not wrong:
+        since_log.append(values)
+    elif len(skipped) == limit:
+        _require_finite(step, wrong[0], values[wrong[0]])
+    else:
+        skipped.append(step)
+        say(f"WARNING: step {step}: {wrong[0]} is {values[wrong[0]]}; skipped, as {len(skipped)} of at most {limit}")
 
 
 def _require_finite(step: int, name: str, value: float) -> None:
@@ -175,7 +205,7 @@ _AT_LEAST_1 = (
 )
 _AT_LEAST_0 = (
     *("seed", "profile", "data.limit", "model.mlp_ratio"),
-    *("optim.kernel_lr", "optim.warmup_steps", "optim.weight_decay", "optim.clip"),
+    *("optim.kernel_lr", "optim.warmup_steps", "optim.weight_decay", "optim.clip", "optim.skip_nonfinite"),
 )
 
 
@@ -196,21 +226,20 @@ def _check(config: ml_collections.ConfigDict) -> None:
     for path in ("model.dropout", "optim.b1", "optim.b2"):
         if not 0 <= value(path) < 1:
             raise UserError(f"config.{path} must be in [0, 1); got {value(path)}")
-    if config.checkpoint_every % config.log_every and config.checkpoint_every < config.steps:
-        raise UserError(
-            f"config.checkpoint_every ({config.checkpoint_every}) must be a multiple of config.log_every"
-            f" ({config.log_every}), so that a resumed run writes the same records"
-        )
     if config.data.name not in tasks.TASKS:
         raise UserError(f"config.data.name must be one of {', '.join(tasks.TASKS)}; got {config.data.name!r}")
     if not config.data_dir:
         raise UserError("config.data_dir must name a folder; it is empty")
 
 
-def _check_batch(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+def _check_mesh(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
     parts = mesh.shape["data"] * config.optim.accumulate
     if config.batch_size % parts:
         raise UserError(
             f"config.batch_size ({config.batch_size}) must divide by the data axis of the mesh"
             f" ({mesh.shape['data']}) times config.optim.accumulate ({config.optim.accumulate})"
         )
+    parts = mesh.shape["sequence"] * mesh.shape["model"]  # of positions, and in a convolution of channels
+    for name, size in (("data.length", config.data.length), ("model.features", config.model.features)):
+        if size % parts:
+            raise UserError(f"config.{name} ({size}) must divide by the mesh's axes sequence and model ({parts})")

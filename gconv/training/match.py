@@ -56,8 +56,7 @@ def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
 
 
 def spec_of(config: ConfigDict) -> Spec:
-    task = tasks.TASKS[config.data.name]
-    return Spec(config.data.length, task.classes, task.vocabulary, len(task.features))
+    return tasks.spec(config.data.name, config.data.length)
 
 
 def _model(config: ConfigDict) -> Classifier:
@@ -94,7 +93,7 @@ def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], Non
         np.ones(batch_size, np.float32),
     )
     batch, key = sharding.put_batch(mesh, batch), jax.random.key(1)
-    step = make_train_step(graphdef, optimizer, config.optim.accumulate, state, mesh).lower(state, batch, key).compile()
+    step = make_train_step(graphdef, optimizer, config.optim, state, mesh).lower(state, batch, key).compile()
 
     def run() -> None:
         nonlocal state

@@ -27,6 +27,7 @@ from tqdm import tqdm
 import gconv
 from gconv.errors import UserError
 from gconv.progress import say
+from gconv.training import processes
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 # Where a run happens and what is watched, not what it computes.
@@ -34,12 +35,18 @@ _MAY_CHANGE = {"config": ("mesh", "data_dir", "profile"), "data": ("source",)}
 
 
 class RunDirectory:
-    """Owns a workdir for the length of a run. UserError if another run does, or if it holds another run's config."""
+    """Owns a workdir for the length of a run. Of several processes the first does; for the others nothing is written.
 
-    def __init__(self, workdir: str, config: dict[str, Any], steps: int):
+    UserError if another run owns it, or if it holds a run with another config, unless `accept_changes`.
+    """
+
+    def __init__(self, workdir: str, config: dict[str, Any], steps: int, accept_changes: bool = False):
         self.path = Path(workdir)
-        self._steps = steps
+        self._config, self._steps = config, steps
         self._bar: tqdm | None = None
+        self._open = contextlib.ExitStack()
+        if not processes.is_first():
+            return
         with contextlib.ExitStack() as stack:  # closes what was opened if anything here fails
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -50,30 +57,37 @@ class RunDirectory:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise UserError(f"workdir {workdir} is in use by another run") from error
-            self._config = config
-            self._compare("config.json", config)
+            changed = "; ".join(self._changes("config.json", config))
+            if changed and not accept_changes:
+                raise UserError(
+                    f"workdir {self.path} holds a run with another config: {changed};"
+                    " --accept_changes goes on with this one"
+                )
+            if changed:
+                say(f"WARNING: going on with another config: {changed}")
             self._open = stack.pop_all()
 
-    def _compare(self, name: str, content: Any) -> None:
-        """UserError if the folder holds a run with other content under that name."""
+    def _changes(self, name: str, content: Any) -> list[str]:
+        """Where what the folder holds under that name, if anything, differs from `content`."""
         path = self.path / name
-        if path.exists():
-            changed = differences(read_json(path), json.loads(json.dumps(content)), path.stem)
-            if changed:
-                raise UserError(f"workdir {self.path} holds a run with another {path.stem}: {'; '.join(changed)}")
+        return differences(read_json(path), json.loads(json.dumps(content)), path.stem) if path.exists() else []
 
     @property
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run."""
         path = self.path / "result.json"
-        return read_json(path) if path.exists() else None
+        return read_json(path) if processes.from_first(path.exists()) else None
 
     def start(self, step: int, data: dict[str, Any]) -> None:
         """Writes what the run is, and opens the records at a step: what was written beyond it is dropped.
 
         UserError if the run began on other data.
         """
-        self._compare("data.json", data)
+        if not processes.is_first():
+            return
+        changed = "; ".join(self._changes("data.json", data))
+        if changed:
+            raise UserError(f"workdir {self.path} holds a run with other data: {changed}")
         write_json(self.path / "config.json", self._config)
         write_json(self.path / "data.json", data)
         write_json(
@@ -108,6 +122,8 @@ class RunDirectory:
 
     def record(self, step: int, split: str, numbers: dict[str, float]) -> None:
         """Writes a record of a split at a step, and shows it."""
+        if not processes.is_first():
+            return
         self._metrics.write(json.dumps({"step": step, "split": split, **numbers}) + "\n")
         self._metrics.flush()
         for name, value in numbers.items():
@@ -120,18 +136,24 @@ class RunDirectory:
 
     def record_time(self, step: int, examples: int, seconds: float) -> None:
         """Writes how long the examples since the last such record took, evaluation and checkpoints not counted."""
+        if not processes.is_first():
+            return
         self._timings.write(json.dumps({"step": step, "examples": examples, "seconds": seconds}) + "\n")
         self._timings.flush()
         self._tensorboard.add_scalar("examples_per_second", examples / seconds, step)
 
     def record_pause(self, step: int, split: str, evaluation: float, checkpoint: float) -> None:
         """Writes how many seconds training stood still after a step."""
+        if not processes.is_first():
+            return
         pause = {"step": step, "split": split, "evaluation": evaluation, "checkpoint": checkpoint}
         self._timings.write(json.dumps(pause) + "\n")
         self._timings.flush()
 
     def sync(self) -> None:
         """Returns once the records are on disk: after a crash no checkpoint may be ahead of them."""
+        if not processes.is_first():
+            return
         for file in (self._metrics, self._timings):
             os.fsync(file.fileno())
 
@@ -141,7 +163,8 @@ class RunDirectory:
         return statistics.median(record["examples"] / record["seconds"] for record in records if "examples" in record)
 
     def finish(self, result: dict[str, Any]) -> None:
-        write_json(self.path / "result.json", result)
+        if processes.is_first():
+            write_json(self.path / "result.json", result)
 
     def __enter__(self) -> "RunDirectory":
         return self

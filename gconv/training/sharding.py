@@ -1,4 +1,14 @@
-"""The mesh, and the one table that says which mesh axis each logical axis is split over."""
+"""The mesh, and the one table that says which mesh axes split each logical axis.
+
+    data      rows of the batch, and with `fsdp` the stored parameters and moments too
+    sequence  positions of every activation
+    model     positions too, and the stored parameters and moments
+
+What acts on each position by itself (norms, dense layers, activations, pooling) finds its positions on its device, and
+the parameters are gathered for it: long sequences are far larger than the parameters of the models here. Only a global
+convolution exchanges positions for channels and back, so a step of gconv gathers no activations; attention gathers
+keys and values.
+"""
 
 from typing import Any
 
@@ -10,13 +20,15 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gconv.errors import UserError
 
-MESH_AXES = ("data", "model")
+MESH_AXES = ("data", "sequence", "model")
 
-# Logical axis → mesh axis. Parameters name theirs in their `axes` metadata; those without are replicated. Split over
-# `data` alone, a step sums gradients and gathers nothing. Split over `model` too, it computes the same, but the
-# compiler still gathers activations between a split layer and the next.
-MESH_AXIS_OF = {
+# Logical axis → mesh axes. Parameters name theirs in their `axes` metadata; those without are whole on every device.
+MESH_AXES_OF = {
+    # of activations
     "batch": "data",
+    "length": ("model", "sequence"),  # in this order a kernel split over model is cut, not moved, for sequence
+    "features": None,
+    # of parameters
     "channels": "model",
     "heads": "model",
     "hidden": "model",
@@ -26,40 +38,76 @@ MESH_AXIS_OF = {
 
 
 def make_mesh(config: ml_collections.ConfigDict) -> Mesh:
-    """A mesh of all devices: config.data × config.model, where data = -1 takes what is left."""
+    """A mesh of all devices: config.data × config.sequence × config.model, where data = -1 takes what is left."""
     devices = jax.device_count()
-    model = config.model
-    data = devices // max(model, 1) if config.data == -1 else config.data
-    if model < 1 or data * model != devices:
-        raise UserError(f"config.mesh: data={config.data}, model={model} doesn't fit {devices} devices")
-    return jax.make_mesh((data, model), MESH_AXES, axis_types=(AxisType.Auto,) * 2)
+    others = config.sequence * config.model
+    data = devices // max(others, 1) if config.data == -1 else config.data
+    if min(config.sequence, config.model) < 1 or data * others != devices:
+        sizes = f"data={config.data}, sequence={config.sequence}, model={config.model}"
+        raise UserError(f"config.mesh: {sizes} doesn't fit {devices} devices")
+    return jax.make_mesh((data, config.sequence, config.model), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec(MESH_AXIS_OF["batch"]))
+    return NamedSharding(mesh, PartitionSpec(MESH_AXES_OF["batch"]))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def state_shardings(mesh: Mesh, state: Any) -> Any:
-    """The sharding of every leaf of a tree of parameters, or of anything made like one (an optimiser's moments).
+def split_activations(mesh: Mesh, x: jax.Array, layout: str) -> jax.Array:
+    """x of a layout, (batch, length, features) or (batch, features, length), split as the table says."""
+    axes = {"b": "batch", "l": "length", "c": "features"}
+    spec = PartitionSpec(*(MESH_AXES_OF[axes[letter]] for letter in layout))
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
-    UserError if a parameter's axis doesn't divide by its mesh axis.
+
+def state_shardings(mesh: Mesh, state: Any, fsdp: bool) -> Any:
+    """How every leaf of a tree of parameters is stored, or of anything made like one (an optimiser's moments).
+
+    With `fsdp` each is split over `data` too, along the first axis that divides by it. UserError if a parameter's axis
+    doesn't divide by its mesh axis.
     """
 
     def sharding(leaf: Any) -> Any:
         if not isinstance(leaf, nnx.Variable):
             return replicated(mesh)
-        axes = leaf.get_metadata().get("axes", ())
-        spec = PartitionSpec(*(MESH_AXIS_OF[axis] for axis in axes))
-        for size, logical, axis in zip(leaf.get_value().shape, axes, spec, strict=False):
-            if axis is not None and size % mesh.shape[axis]:
+        shape, axes = leaf.get_value().shape, leaf.get_metadata().get("axes", ())
+        split: list[tuple[str, ...]] = [()] * len(shape)
+        for dimension, (size, logical) in enumerate(zip(shape, axes, strict=False)):
+            axis = MESH_AXES_OF[logical]
+            if not isinstance(axis, str):
+                continue
+            if size % mesh.shape[axis]:
                 raise UserError(f"config.mesh.{axis}={mesh.shape[axis]} doesn't divide a parameter's {size} {logical}")
+            split[dimension] = (axis,)
+        if fsdp:
+            for dimension, size in enumerate(shape):
+                if size % np.prod([mesh.shape[axis] for axis in (*split[dimension], "data")]) == 0:
+                    split[dimension] += ("data",)
+                    break
+        spec = PartitionSpec(*(axes or None for axes in split))
         return jax.tree.map(lambda _: NamedSharding(mesh, spec), leaf)
 
     return jax.tree.map(sharding, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+
+def gather_parameters(mesh: Mesh, params: Any) -> Any:
+    """Stored parameters as the layers use them: whole on every device, but kernels split over channels."""
+
+    def gathered(leaf: Any) -> Any:
+        channels = leaf.get_metadata().get("axes", ("",))[0] == "channels"
+        spec = PartitionSpec(MESH_AXES_OF["channels"]) if channels else PartitionSpec()
+        return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, NamedSharding(mesh, spec)), leaf)
+
+    return jax.tree.map(gathered, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+
+def rows_here(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """The rows of a batch that devices of this process hold, ascending."""
+    slices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[rows] for rows in slices if rows is not None]))
 
 
 def put_batch(mesh: Mesh, batch: Any) -> Any:
@@ -67,9 +115,9 @@ def put_batch(mesh: Mesh, batch: Any) -> Any:
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(batch_sharding(mesh), rows), batch)
 
 
-def to_host(array: jax.Array) -> np.ndarray:
+def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
     """The whole array on this host, wherever its shards live."""
-    if array.is_fully_addressable or array.is_fully_replicated:
+    if isinstance(array, np.ndarray) or array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     from jax.experimental import multihost_utils
 

@@ -1,5 +1,6 @@
 """The model, its state, and the gradient step."""
 
+import functools
 import importlib
 from typing import Any, NamedTuple
 
@@ -31,8 +32,8 @@ class Sums(NamedTuple):
     examples: jax.Array
 
 
-def build_model(config: ml_collections.ConfigDict, spec: Spec, key: jax.Array) -> Classifier:
-    """The classifier of config.model for data of a spec.
+def build_model(config: ml_collections.ConfigDict, spec: Spec, key: jax.Array, mesh: Mesh | None = None) -> Classifier:
+    """The classifier of config.model for data of a spec; with a mesh its devices share the activations.
 
     Its mixer is the class that config.model.mixer names by its import path, as is a kernel among the mixer's options.
     UserError for options that don't fit.
@@ -44,6 +45,8 @@ def build_model(config: ml_collections.ConfigDict, spec: Spec, key: jax.Array) -
     if options["dtype"] not in ("float32", "bfloat16"):
         raise UserError(f"config.model.dtype must be float32 or bfloat16; got {options['dtype']!r}")
     options["dtype"] = jnp.dtype(options["dtype"])
+    if mesh is not None:
+        options["split"] = functools.partial(sharding.split_activations, mesh)
     try:
         return Classifier(**options, **spec._asdict(), rngs=nnx.Rngs(key))
     except (ValueError, TypeError, KeyError) as error:
@@ -69,15 +72,19 @@ def initialize(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     key: jax.Array,
+    fsdp: bool = False,
 ) -> tuple[nnx.GraphDef, TrainState]:
-    """The model's structure and its first state, made shard by shard on the devices of the mesh."""
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build_model(config, spec, key)))
+    """The model's structure and its first state, made shard by shard on the devices of the mesh.
+
+    With `fsdp`, parameters and moments are split over `data` too.
+    """
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build_model(config, spec, key, mesh)))
 
     def init(key: jax.Array) -> TrainState:
         params = nnx.state(build_model(config, spec, key), nnx.Param)
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    shardings = sharding.state_shardings(mesh, jax.eval_shape(init, key))
+    shardings = sharding.state_shardings(mesh, jax.eval_shape(init, key), fsdp)
     return graphdef, jax.jit(init, out_shardings=shardings)(key)
 
 
@@ -91,16 +98,25 @@ def loss_and_sums(model: Classifier, batch: Batch, key: jax.Array | None) -> tup
 
 
 def make_train_step(
-    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, accumulate: int, state: TrainState, mesh: Mesh
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    config: ml_collections.ConfigDict,
+    state: TrainState,
+    mesh: Mesh,
 ) -> jax.stages.Wrapped:
     """The jitted step (state, batch, key) → (state, metrics), which keeps the shardings of `state` and donates it.
 
-    The batch is taken in `accumulate` parts, one after another; the gradient is that of the mean loss over all its
-    real examples, however they fall into parts.
+    The batch is taken in config.accumulate parts, one after another; the gradient is that of the mean loss over all its
+    real examples, however they fall into parts. With config.skip_nonfinite, a step whose loss or gradient isn't finite
+    leaves the state as it is.
     """
+    accumulate = config.accumulate
 
     def gradients(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Sums]:
-        return jax.grad(lambda p: loss_and_sums(nnx.merge(graphdef, p), batch, key), has_aux=True)(params)
+        def loss(params: Any) -> tuple[jax.Array, Sums]:
+            return loss_and_sums(nnx.merge(graphdef, sharding.gather_parameters(mesh, params)), batch, key)
+
+        return jax.grad(loss, has_aux=True)(params)
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         if accumulate == 1:
@@ -124,7 +140,11 @@ def make_train_step(
             "accuracy": sums.correct / sums.examples,
             "grad_norm": optax.tree.norm(grads),
         }
-        return TrainState(state.step + 1, params, opt_state), metrics
+        updated = TrainState(state.step + 1, params, opt_state)
+        if config.skip_nonfinite:
+            finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+            updated = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
+        return updated, metrics
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh)))

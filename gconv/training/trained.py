@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
@@ -69,11 +70,11 @@ def load(run: str | Path) -> Trained:
     graphdef, params = nnx.split(
         nnx.eval_shape(lambda: build_model(config.model, tasks.spec(name, length), jax.random.key(0)))
     )
-    best = read_newest(Path(run) / "checkpoints", {"best": {"correct": np.int32(0), "params": params}})["best"]
-    if best["correct"] < 0:
+    found, notes = read_newest(Path(run) / "checkpoints", {"best": params})
+    if notes["best_correct"] < 0:
         raise UserError(f"{run}: its newest checkpoint is from before the first validation")
     return Trained(
-        nnx.merge(graphdef, best["params"]),
+        nnx.merge(graphdef, jax.tree.map(jnp.asarray, found["best"])),
         config,
         tasks.tokenizer(name, length),
         tasks.class_names(name, config.data.variant, config.data_dir),

@@ -29,7 +29,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_processes_share_out_one_global_batch():
     whole = TrainBatches(split(), 6, seed=1)
-    parts = [TrainBatches(split(), 6, 1, process, 3) for process in range(3)]
+    parts = [TrainBatches(split(), 6, 1, np.arange(2 * process, 2 * process + 2)) for process in range(3)]
     for step in range(9):
         together = np.concatenate([part[step].labels for part in parts])
         np.testing.assert_array_equal(together, whole[step].labels)
@@ -37,7 +37,8 @@ def test_processes_share_out_one_global_batch():
 
 def test_evaluation_counts_every_example_once():
     for processes in (1, 2):
-        rows = [batch for process in range(processes) for batch in evaluation_batches(split(), 10, process, processes)]
+        mine = np.split(np.arange(10), processes)  # the rows of each
+        rows = [batch for part in mine for batch in evaluation_batches(split(), 10, part)]
         assert {len(batch.labels) for batch in rows} == {10 // processes}
         real = np.concatenate([batch.labels[batch.weights > 0] for batch in rows])
         assert sorted(real) == list(range(23))

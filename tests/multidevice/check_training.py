@@ -1,5 +1,7 @@
 """The training step over a mesh: the losses of one device, and no gathered activations."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -13,15 +15,17 @@ from gconv.training import loop, sharding
 from gconv.training.checkpoint import digest
 from gconv.training.optim import make_optimizer
 from gconv.training.step import initialize, make_train_step
-from tests.multidevice.hlo import collectives
+from tests.multidevice.hlo import collectives, gathered_shapes
 
 SPEC = Spec(length=32, classes=10, vocabulary=16)
 STEPS = 5
+BATCH = 176  # neither it nor a part of it divides a parameter's axis: what is gathered is told by its shape
 
 
-def mesh_of(data, model):
-    devices = jax.devices()[: data * model]
-    return jax.make_mesh((data, model), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+def mesh_of(data, sequence, model):
+    sizes = (data, sequence, model)
+    devices = jax.devices()[: data * sequence * model]
+    return jax.make_mesh(sizes, sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
 def config(mixer):
@@ -30,8 +34,10 @@ def config(mixer):
     return made
 
 
-def run(mixer, mesh, accumulate=1):
-    """The losses of the first steps, and the compiled step."""
+@functools.cache
+def run(mixer, sizes, fsdp=False, accumulate=1):
+    """The losses of the first steps, the compiled step, and the shapes of the parameters."""
+    mesh = mesh_of(*sizes)
     made = config(mixer)
     rng = np.random.default_rng(0)
     split = Split(
@@ -40,39 +46,73 @@ def run(mixer, mesh, accumulate=1):
         rng.integers(0, 10, 64).astype(np.int32),
     )
     optimizer = make_optimizer(made.optim, made.steps)
-    graphdef, state = initialize(made.model, SPEC, optimizer, mesh, jax.random.key(0))
-    batches = TrainBatches(split, 16, seed=0)
-    step = make_train_step(graphdef, optimizer, accumulate, state, mesh)
+    graphdef, state = initialize(made.model, SPEC, optimizer, mesh, jax.random.key(0), fsdp)
+    shapes = {leaf.shape for leaf in jax.tree.leaves(state.params)}
+    batches = TrainBatches(split, BATCH, seed=0)
+    made.optim.accumulate = accumulate
+    step = make_train_step(graphdef, optimizer, made.optim, state, mesh)
     compiled = step.lower(state, sharding.put_batch(mesh, batches[0]), jax.random.key(1)).compile()
     losses = []
     for i in range(STEPS):
         state, metrics = compiled(state, sharding.put_batch(mesh, batches[i]), jax.random.key(i))
         losses.append(float(metrics["loss"]))
-    return np.array(losses), compiled
+    return np.array(losses), compiled, shapes
 
 
-@pytest.mark.parametrize("mixer", ["gconv", "attention"])
-@pytest.mark.parametrize("data, model", [(8, 1), (4, 2)])
-def test_losses_equal_those_of_one_device(mixer, data, model):
-    alone, _ = run(mixer, mesh_of(1, 1))
-    together, _ = run(mixer, mesh_of(data, model))
+# (data, sequence, model), fsdp, accumulate: all-gathers and all-to-alls in a step of two blocks of gconv. Each of its
+# convolutions exchanges positions for channels and back, and its gradient again: 8. What is gathered are 3 dense layers
+# a block stored split over `model`, a kernel's gradient over `sequence`, and, of 26 parameters, with fsdp all.
+GCONV = {
+    ((8, 1, 1), False, 1): (0, 0),
+    ((8, 1, 1), False, 2): (0, 0),
+    ((4, 2, 1), False, 1): (2, 8),
+    ((4, 1, 2), False, 1): (6, 8),
+    ((2, 2, 2), False, 1): (8, 8),
+    ((8, 1, 1), True, 1): (26, 0),
+    ((2, 2, 2), True, 1): (33, 8),
+}
+
+
+@pytest.mark.parametrize("setting", GCONV, ids=str)
+def test_a_step_of_gconv_gathers_no_activations(setting):
+    _, compiled, parameters = run("gconv", *setting)
+    counted = collectives(compiled)
+    assert (counted["all-gather"], counted["all-to-all"]) == GCONV[setting]
+    assert counted["all-reduce"] > 0 and counted["collective-permute"] == counted["reduce-scatter"] == 0
+    for shape in gathered_shapes(compiled):  # parameters and their gradients, or parts of them
+        assert any(is_part(shape, parameter) or is_part(shape[::-1], parameter) for parameter in parameters), shape
+
+
+def is_part(shape, whole):
+    return len(shape) == len(whole) and all(size % part == 0 for part, size in zip(shape, whole, strict=True))
+
+
+@pytest.mark.parametrize(
+    "mixer, setting",
+    [*(("gconv", setting) for setting in GCONV), ("attention", ((8, 1, 1), False)), ("attention", ((2, 2, 2), True))],
+    ids=str,
+)
+def test_losses_equal_those_of_one_device(mixer, setting):
+    _, _, *accumulate = setting
+    alone, together = run(mixer, (1, 1, 1), False, *accumulate)[0], run(mixer, *setting)[0]
     assert np.ptp(alone) > 1e-3
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("mixer", ["gconv", "attention"])
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_data_parallel_step_gathers_nothing(mixer, accumulate):
-    _, compiled = run(mixer, mesh_of(8, 1), accumulate)
-    counted = collectives(compiled)
-    assert counted["all-gather"] == counted["all-to-all"] == 0
-    assert counted["all-reduce"] > 0
+def test_data_parallel_attention_gathers_nothing():
+    counted = collectives(run("attention", (8, 1, 1), False)[1])
+    assert counted["all-gather"] == counted["all-to-all"] == 0 and counted["all-reduce"] > 0
+
+
+def test_a_step_updates_its_state_in_place():
+    memory = run("gconv", (8, 1, 1), True)[1].memory_analysis()
+    assert memory.alias_size_in_bytes > 0.9 * memory.output_size_in_bytes
 
 
 def test_parameters_are_split_as_the_table_says():
     made = config("gconv")
     optimizer = make_optimizer(made.optim, made.steps)
-    _, state = initialize(made.model, SPEC, optimizer, mesh_of(4, 2), jax.random.key(0))
+    _, state = initialize(made.model, SPEC, optimizer, mesh_of(4, 1, 2), jax.random.key(0))
     block = state.params["blocks"][0]
     taps = block["mixer"]["conv"]["kernel"]["taps"][...]
     assert taps.sharding.spec == jax.sharding.PartitionSpec("model", None)
@@ -83,11 +123,24 @@ def test_parameters_are_split_as_the_table_says():
     assert len(of_taps) == 4 and all(leaf.sharding == taps.sharding for leaf in of_taps)
 
 
+def test_with_fsdp_every_device_stores_its_part():
+    made = config("gconv")
+    optimizer = make_optimizer(made.optim, made.steps)
+    whole, parts = (
+        initialize(made.model, SPEC, optimizer, mesh_of(*sizes), jax.random.key(0), fsdp)[1]
+        for sizes, fsdp in (((1, 1, 1), False), ((4, 1, 2), True))
+    )
+    stored = [sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(s)) for s in (whole, parts)]
+    assert stored[1] < 0.15 * stored[0]  # an eighth, and a few that don't divide
+    assert parts.params["blocks"][0]["mixer"]["conv"]["kernel"]["taps"][...].addressable_shards[0].data.shape == (4, 63)
+
+
 def test_initial_parameters_do_not_depend_on_the_mesh():
     made = config("gconv")
     optimizer = make_optimizer(made.optim, made.steps)
     states = [
-        initialize(made.model, SPEC, optimizer, mesh_of(*m), jax.random.key(0))[1] for m in ((1, 1), (8, 1), (4, 2))
+        initialize(made.model, SPEC, optimizer, mesh_of(*m), jax.random.key(0))[1]
+        for m in ((1, 1, 1), (8, 1, 1), (2, 2, 2))
     ]
     assert len({digest(state.params) for state in states}) == 1
 
@@ -96,13 +149,20 @@ def test_what_does_not_divide_is_named():
     made = config("gconv")
     made.model.features = 33
     with pytest.raises(UserError, match=r"config.mesh.model=2 doesn't divide a parameter's 33 channels"):
-        initialize(made.model, SPEC, make_optimizer(made.optim, 10), mesh_of(4, 2), jax.random.key(0))
+        initialize(made.model, SPEC, make_optimizer(made.optim, 10), mesh_of(4, 1, 2), jax.random.key(0))
     made.mesh.model = 3
-    with pytest.raises(UserError, match=r"config.mesh: data=-1, model=3 doesn't fit 8 devices"):
+    with pytest.raises(UserError, match=r"config.mesh: data=-1, sequence=1, model=3 doesn't fit 8 devices"):
         sharding.make_mesh(made.mesh)
     with pytest.raises(UserError, match=r"config.batch_size \(12\) must divide by the data axis of the mesh \(8\)"):
         made.batch_size = 12
-        loop._check_batch(made, mesh_of(8, 1))
+        loop._check_mesh(made, mesh_of(8, 1, 1))
+    made.batch_size, made.data.length = 16, 30
+    with pytest.raises(UserError, match=r"config.data.length \(30\) must divide by .* sequence and model \(4\)"):
+        loop._check_mesh(made, mesh_of(2, 2, 2))
+
+
+class Interrupted(Exception):
+    pass
 
 
 def test_a_run_resumes_on_another_mesh(tmp_path):
@@ -114,17 +174,17 @@ def test_a_run_resumes_on_another_mesh(tmp_path):
         made.steps, made.log_every, made.eval_every, made.checkpoint_every = 10, 1, 5, 5
         if first:
             made.mesh.model = first
-            real = loop._finite
+            real = loop._collect
 
-            def stop(metrics, step, real=real):
+            def stop(metrics, step, *rest, real=real):
                 if step == 7:
-                    raise InterruptedError
-                return real(metrics, step)
+                    raise Interrupted
+                real(metrics, step, *rest)
 
-            loop._finite = stop
-            with pytest.raises(InterruptedError):
+            loop._collect = stop
+            with pytest.raises(Interrupted):
                 loop.train_and_evaluate(made, str(tmp_path / name))
-            loop._finite = real
+            loop._collect = real
             made.mesh.model = 1
         loop.train_and_evaluate(made, str(tmp_path / name))
         records = loop_records(tmp_path / name)

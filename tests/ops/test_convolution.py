@@ -251,7 +251,12 @@ X, K = jnp.ones((2, 8, 3)), jnp.ones((8, 3))
         (X, jnp.ones((0, 3)), {}, r"1 to 8 taps .* got 0"),
         (X, K, {"boundary": "bidirectional"}, r"kernel must have an odd number of taps.*\(8, 3\)"),
         (X, K, {"boundary": "zero"}, "boundary must be one of circular, causal, bidirectional; got 'zero'"),
-        (X, K, {"method": "winograd"}, "method must be one of auto, fft, fused, shift, direct, reference; got 'winograd'"),
+        (
+            X,
+            K,
+            {"method": "winograd"},
+            "method must be one of auto, fft, fused, shift, direct, reference; got 'winograd'",
+        ),
         (X, K, {"layout": "lbc"}, "layout must be one of blc, bcl; got 'lbc'"),
         (X[0], K, {"layout": "bcl"}, r"x must be \(batch, channels, length\); got shape \(8, 3\)"),
         (X, K.T, {"layout": "bcl"}, r"kernel has 3 channels, x has 8: \(3, 8\) against \(2, 8, 3\)"),

@@ -47,7 +47,8 @@ def one_step(mesh, accumulate=1, rows=None, mixer="gconv"):
     made = config(mixer)
     optimizer = make_optimizer(made.optim, made.steps)
     graphdef, state = initialize(made.model, SPEC, optimizer, mesh, jax.random.key(0))
-    step = make_train_step(graphdef, optimizer, accumulate, state, mesh)
+    made.optim.accumulate = accumulate
+    step = make_train_step(graphdef, optimizer, made.optim, state, mesh)
     state, _ = step(state, rows or batch(), jax.random.key(1))  # the learning rate of the very first step is 0
     return step(state, rows or batch(), jax.random.key(1))
 
@@ -83,7 +84,8 @@ def test_the_gradient_is_that_of_the_mean_over_real_examples(mesh, accumulate):
         return optax.softmax_cross_entropy_with_integer_labels(scores, rows.labels[:5]).mean()
 
     expected = optax.tree.norm(jax.grad(mean_loss)(state.params))
-    _, metrics = make_train_step(graphdef, optimizer, accumulate, state, mesh)(state, rows, jax.random.key(1))
+    made.optim.accumulate = accumulate
+    _, metrics = make_train_step(graphdef, optimizer, made.optim, state, mesh)(state, rows, jax.random.key(1))
     np.testing.assert_allclose(metrics["grad_norm"], expected, rtol=1e-5)
 
 
@@ -153,7 +155,7 @@ def test_evaluation_drops_no_example(mesh):
     graphdef, params = nnx.split(model)
     rows = batch(examples=23)
     split = Split(rows.inputs, rows.lengths, rows.labels)
-    scores = evaluate(make_eval_step(graphdef), params, split, 10, mesh)
+    scores = evaluate(make_eval_step(graphdef, mesh), params, split, 10, mesh)
     logits = model(rows.inputs, rows.lengths)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, rows.labels)
     assert scores["examples"] == 23
@@ -167,7 +169,7 @@ def test_bfloat16_trains_with_float32_parameters(mesh):
     made.model.dtype = "bfloat16"
     optimizer = make_optimizer(made.optim, made.steps)
     graphdef, state = initialize(made.model, SPEC, optimizer, mesh, jax.random.key(0))
-    step = make_train_step(graphdef, optimizer, 1, state, mesh)
+    step = make_train_step(graphdef, optimizer, made.optim, state, mesh)
     hlo = step.lower(state, batch(), jax.random.key(1)).as_text()
     assert "bf16" in hlo and "complex<f32>" in hlo
     state, metrics = step(state, batch(), jax.random.key(1))

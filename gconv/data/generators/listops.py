@@ -5,10 +5,11 @@ the number of these tokens. The parentheses of LRA's text files bracket the same
 """
 
 import itertools
-import multiprocessing
 import random
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from gconv.data.generators.workers import map_in_order
 
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
 END = "]"
@@ -82,8 +83,7 @@ def _grow(rng: random.Random, grammar: Grammar, depth: int, tokens: bytearray) -
     return apply(OPERATORS[operator], values)
 
 
-def _chunk(task: tuple[Grammar, int, int]) -> list[Example]:
-    grammar, seed, index = task
+def _chunk(grammar: Grammar, seed: int, index: int) -> list[Example]:
     rng = random.Random(f"listops {seed} {index}")
     kept: list[Example] = []
     while len(kept) < CHUNK:
@@ -97,20 +97,8 @@ def generate(grammar: Grammar, seed: int, workers: int = 1) -> Iterator[Example]
     """Yields different trees without end; the same ones in the same order for any number of worker processes."""
     seen: set[bytes] = set()
     tasks = ((grammar, seed, index) for index in itertools.count())
-    if workers == 1:
-        chunks: Iterator[list[Example]] = map(_chunk, tasks)
-        yield from _unique(chunks, seen)
-        return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from _unique(_bounded_imap(pool, tasks, 4 * workers), seen)
-
-
-def _bounded_imap(pool: "multiprocessing.pool.Pool", tasks: Iterator, ahead: int) -> Iterator[list[Example]]:
-    # Pool.imap would draw the endless tasks all at once.
-    pending = [pool.apply_async(_chunk, (task,)) for task in itertools.islice(tasks, ahead)]
-    while True:
-        yield pending.pop(0).get()
-        pending.append(pool.apply_async(_chunk, (next(tasks),)))
+    chunks = itertools.starmap(_chunk, tasks) if workers == 1 else map_in_order(_chunk, tasks, workers)
+    yield from _unique(chunks, seen)
 
 
 def _unique(chunks: Iterator[list[Example]], seen: set[bytes]) -> Iterator[Example]:

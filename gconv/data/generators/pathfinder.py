@@ -12,9 +12,7 @@ rounded tables of `paddles` only; the rest are integers and single IEEE operatio
 every machine, in any batch and any process.
 """
 
-import collections
 import math
-import multiprocessing
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -22,6 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from gconv.data.generators.paddles import ANTIALIAS, DEGREES, FULL, WEIGHT_UNIT, Stimulus, Tables, marker, tables
+from gconv.data.generators.workers import map_in_order
 
 PADDLE_DRAWS = 3  # for each paddle, before its snake is given up
 SEED_DRAWS = 3  # for a distractor's first paddle, should it leave the window
@@ -77,14 +76,8 @@ def _examples(tasks: list[tuple[Stimulus, int, int, int]], workers: int) -> Iter
         for task in tasks:
             yield from map(Example, *_chunk(*task))
         return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        pending: collections.deque = collections.deque()
-        for task in tasks:  # Pool.imap would keep everything that a slow consumer hasn't taken
-            pending.append(pool.apply_async(_chunk, task))
-            if len(pending) > 2 * workers:
-                yield from map(Example, *pending.popleft().get())
-        while pending:
-            yield from map(Example, *pending.popleft().get())
+    for images, labels in map_in_order(_chunk, tasks, workers):
+        yield from map(Example, images, labels)
 
 
 def _chunk(stimulus: Stimulus, seed: int, start: int, stop: int) -> tuple[np.ndarray, list[int]]:

@@ -130,9 +130,7 @@ class PointwiseGlobalConv(nnx.Module):
 
     def __init__(self, features: int, length: int, *, dropout: float, dtype: Any, rngs: nnx.Rngs, **conv: Any):
         self.conv = self.token_mixing(features, length, rngs, **conv)
-        self.glu = Linear(
-            features, 2 * features, layout=self.layout, axes=("channels", "embed"), dtype=dtype, rngs=rngs
-        )
+        self.glu = Linear(features, 2 * features, layout=self.layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
         self.features = features
 
@@ -164,12 +162,10 @@ class GatedGlobalConv(nnx.Module):
         self, features: int, length: int, *, boundary: str, dropout: float, dtype: Any, rngs: nnx.Rngs, **conv: Any
     ):
         del dropout  # the block's follows the projection
-        self.qkv = Linear(
-            features, 3 * features, layout=self.layout, axes=("embed", "channels"), dtype=dtype, rngs=rngs
-        )
+        self.qkv = Linear(features, 3 * features, layout=self.layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
         self.short = short_conv(3 * features, length, boundary, layout=self.layout, rngs=rngs)
         self.conv = GlobalConv(features, length, boundary=boundary, **conv, skip=True, layout=self.layout, rngs=rngs)
-        self.out = Linear(features, features, layout=self.layout, axes=("channels", "embed"), dtype=dtype, rngs=rngs)
+        self.out = Linear(features, features, layout=self.layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
         self.features = features
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:
