@@ -121,10 +121,10 @@ def whole(data_dir, tmp_path_factory):
 
 def test_two_processes_train_as_one_does(whole, data_dir, tmp_path):
     workdir, told = whole
-    alone = subprocess.run(
-        command(tmp_path, data_dir, ("-c", TELLING)), capture_output=True, text=True, timeout=100, check=True
-    )
-    one = [json.loads(line) for line in alone.stdout.splitlines()]
+    (alone,) = start([command(tmp_path, data_dir, ("-c", TELLING))], [{}])
+    output, said = alone.communicate(timeout=100)
+    assert alone.returncode == 0, said
+    one = [json.loads(line) for line in output.splitlines()]
     (parameters, *batches), (parameters_0, *batches_0), (parameters_1, *batches_1) = one, *told
     assert parameters == parameters_0 == parameters_1
     assert len(batches) == STEPS + 1 and {len(batch) for batch in batches_0 + batches_1} == {4}
