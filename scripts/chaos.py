@@ -3,7 +3,7 @@
 A run of one process and a run of two that nobody disturbs give the bytes to end with. Then run after run, of one or
 two processes, is killed (SIGKILL) or asked to stop (SIGTERM) at random moments, inside saves too, and its newest
 checkpoint damaged, until it has had its share and may finish. Lost is a run that ends with other bytes (records,
-parameters, optimiser), with a status that doesn't fit, or not within half a minute of what should have ended it.
+parameters, optimiser), with a status that doesn't fit, or not within half a minute of a kill.
 """
 
 import collections
@@ -27,7 +27,8 @@ _MINUTES = flags.DEFINE_float("minutes", 5, "how long; the run that is under way
 _SEED = flags.DEFINE_integer("seed", 0, "of what happens when")
 
 STEPS = 200
-SECONDS_TO_END = 30  # after a signal, and for processes whose peer is gone
+# How long after a signal all have ended: peers notice one that died; who is to stop may first have to compile.
+SECONDS_TO_END = {signal.SIGKILL: 30, signal.SIGTERM: 120}
 
 
 def start(workdir: Path, data_dir: Path, processes: int) -> list[subprocess.Popen]:
@@ -40,7 +41,7 @@ def start(workdir: Path, data_dir: Path, processes: int) -> list[subprocess.Pope
         port = free.getsockname()[1]
     together = [f"--coordinator=localhost:{port}", f"--processes={processes}"] if processes > 1 else []
     commands = [[*command, *together, f"--process={i}"] if together else command for i in range(processes)]
-    with (workdir.parent / f"{workdir.name}.log").open("ab") as log:
+    with _log(workdir).open("ab") as log:
         return [subprocess.Popen(one, stdout=log, stderr=log) for one in commands]
 
 
@@ -100,15 +101,20 @@ def _largest(folder: Path) -> Path:
 
 def disturb(group: list[subprocess.Popen], workdir: Path, rng: random.Random) -> str | None:
     """Kills or stops a run at a random moment; returns how, or None if it was done before. Lost if it ends badly."""
-    size = _size(workdir)
-    if rng.random() < 0.8:  # not before it trains; otherwise anywhere, as while it starts
-        while _size(workdir) == size and all(process.poll() is None for process in group):
-            time.sleep(0.002)
+    # Mostly not before it trains, else from when it first speaks, as two do when they have met: for one that never came
+    # a process waits minutes.
+    awaited = workdir / "metrics.jsonl" if rng.random() < 0.8 else _log(workdir)
+    size = _size(awaited)
+    while _size(awaited) == size and all(process.poll() is None for process in group):
+        time.sleep(0.002)
     time.sleep(rng.uniform(0, 2))
     victim, kind = rng.choice(group), rng.choice([signal.SIGKILL, signal.SIGTERM])
     victim.send_signal(kind)
-    ended = statuses(group, SECONDS_TO_END)
     of = "alone" if len(group) == 1 else "coordinator of 2" if victim is group[0] else "worker of 2"
+    try:
+        ended = statuses(group, SECONDS_TO_END[kind])
+    except Lost as lost:
+        raise Lost(f"{kind.name}, {of}: {lost}") from lost
     if set(ended) == {0}:
         return None
     if kind == signal.SIGTERM and set(ended) == {75}:
@@ -119,9 +125,12 @@ def disturb(group: list[subprocess.Popen], workdir: Path, rng: random.Random) ->
     raise Lost(f"{kind.name}, {of}: exit statuses {ended}")
 
 
-def _size(workdir: Path) -> int:
-    metrics = workdir / "metrics.jsonl"
-    return metrics.stat().st_size if metrics.exists() else 0
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _log(workdir: Path) -> Path:
+    return workdir.with_suffix(".log")
 
 
 def damage(workdir: Path, rng: random.Random) -> str | None:
@@ -159,7 +168,7 @@ def main(argv: list[str]) -> None:
         expected = {}
         for processes in (1, 2):
             if set(statuses(start(root / f"whole{processes}", root, processes), 300)) != {0}:
-                sys.exit((root / f"whole{processes}.log").read_text())
+                sys.exit(_log(root / f"whole{processes}").read_text())
             expected[processes] = what_is_left(root / f"whole{processes}")
         while time.monotonic() < deadline:
             processes = 1 + runs % 2
@@ -171,7 +180,7 @@ def main(argv: list[str]) -> None:
                     raise Lost("other bytes at the end")
             except Lost as lost:
                 losses.append(f"run {runs}, {processes} processes: {lost}")
-                print((root / f"run{runs - 1}.log").read_text()[-3000:], file=sys.stderr)
+                print(losses[-1], _log(workdir).read_text()[-4000:], sep="\n", file=sys.stderr)
             print(f"{runs} runs, {faults.total()} faults, {len(losses)} losses", file=sys.stderr)
     for fault, count in sorted(faults.items()):
         print(f"{count:5}  {fault}")

@@ -62,6 +62,8 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
         start, tree, notes = restored
         state, best = tree["state"], tree["best"]
         best_correct, since_log, skipped = notes["best_correct"], notes["since_log"], notes["skipped"]
+        if start > config.steps:
+            raise UserError(f"config.steps ({config.steps}) lies before the newest checkpoint, of step {start}")
         say(f"going on from step {start:,}")
     run.start(start, data.record)
     say(f"{config.data.name} with {config.mixer}: {parameters:,} parameters on {device_name()}; compiling the step")

@@ -161,6 +161,8 @@ def test_a_run_goes_on_with_another_config_if_told(data_dir, tmp_path, monkeypat
     changed = config(data_dir, steps=30)
     with pytest.raises(UserError, match=r"config.steps: 20 there, 30 here; --accept_changes goes on with this one"):
         loop.train_and_evaluate(changed, str(tmp_path))
+    with pytest.raises(UserError, match=r"config.steps \(7\) lies before the newest checkpoint, of step 10"):
+        loop.train_and_evaluate(config(data_dir, steps=7), str(tmp_path), accept_changes=True)
     assert loop.train_and_evaluate(changed, str(tmp_path), accept_changes=True)["steps"] == 30
     assert "going on with another config: config.steps: 20 there, 30 here" in capsys.readouterr().err
     assert json.loads((tmp_path / "config.json").read_text())["steps"] == 30
