@@ -91,15 +91,14 @@ def _start(run: grid.Run, root: Path, cores: list[int], data_dir: str) -> subpro
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ}
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / ".compiled"))  # seeds share their programs
-    with (folder / "log.txt").open("a") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "gconv.main", *run.command(root), f"--config.data_dir={data_dir}"],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
-        )
+    command = [sys.executable, "-m", "gconv.main", *run.command(root), f"--config.data_dir={data_dir}"]
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or mine)  # a child inherits it
+    try:
+        with (folder / "log.txt").open("a") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+    finally:
+        os.sched_setaffinity(0, mine)
 
 
 def _finished(run: grid.Run, process: subprocess.Popen, root: Path) -> int:

@@ -123,9 +123,8 @@ def _costs(of_row: list[Cell]) -> list[str]:
     """Parameters, both FLOPs a token and examples/s of a row, a figure a column."""
     figures = []
     for name in ("parameters", "flops_per_token", "flops_per_token_direct", "examples_per_second"):
-        values = [statistics.median(r[name] for r in cell.results) if cell.results else None for cell in of_row]
-        texts = ["–" if value is None else f"{value:,.0f}" for value in values]
-        figures.append(texts[0] if len(set(texts)) == 1 else " / ".join(texts))
+        texts = [f"{statistics.median(r[name] for r in cell.results):,.0f}" for cell in of_row if cell.results]
+        figures.append(" / ".join(texts if len(set(texts)) > 1 else texts[:1]))
     return figures
 
 

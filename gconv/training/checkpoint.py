@@ -33,6 +33,7 @@ class Checkpoints:
     def save(self, step: int, tree: Any, notes: dict[str, Any]) -> None:
         """Starts to write the arrays of a tree, and notes that JSON can hold."""
         by_path = _by_path(tree)
+        notes = json.loads(json.dumps(notes))  # the run goes on to change its own while these are written
         record = {"sha256": _digest_of_both(by_path, notes), "notes": notes}
         content = ocp.args.Composite(tree=ocp.args.StandardSave(by_path), record=ocp.args.JsonSave(record))
         try:

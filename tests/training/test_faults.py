@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gconv.training.checkpoint import Checkpoints
 from gconv.training.metrics import read_jsonl
 
 STEPS = 60
@@ -124,3 +126,12 @@ os._exit(1)
         [sys.executable, "-c", program, tmp_path / "c"], capture_output=True, text=True, env=os.environ
     )
     assert done.returncode == 0 and done.stdout.strip() == "noticed 1", done.stderr
+
+
+def test_notes_are_those_of_the_moment_of_the_save(tmp_path):
+    notes = {"since_log": [1.0]}
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(3, {"a": jnp.arange(4)}, notes)
+        notes["since_log"].append(2.0)  # as the loop does while the notes are being written
+        checkpoints.wait()
+        assert checkpoints.restore({"a": jnp.zeros(4, jnp.int32)})[2] == {"since_log": [1.0]}

@@ -68,7 +68,8 @@ def test_its_parameters_are_the_best_on_validation(runs, tmp_path, monkeypatch):
 def test_a_damaged_checkpoint_is_named_and_left_where_it_is(runs, tmp_path, capsys):
     shutil.copytree(runs[0] / "listops", tmp_path / "run")
     newest = tmp_path / "run/checkpoints/10"
-    (newest / "digest/metadata").write_text(json.dumps({"sha256": "another"}))
+    record = json.loads((newest / "record/metadata").read_text())
+    (newest / "record/metadata").write_text(json.dumps({**record, "sha256": "another"}))
     gconv.load(tmp_path / "run")
     assert "checkpoints/10 is damaged" in capsys.readouterr().err and newest.exists()
     shutil.rmtree(tmp_path / "run/checkpoints/5")
@@ -84,7 +85,7 @@ def test_what_is_no_run_is_named(runs, tmp_path):
         gconv.load(tmp_path)
     shutil.copy(runs[0] / "image/config.json", tmp_path)
     shutil.copytree(runs[0] / "listops/checkpoints", tmp_path / "checkpoints")
-    with pytest.raises(UserError, match=r"is of another model: it has no best\.params\."):
+    with pytest.raises(UserError, match=r"is of another model: it has no best\."):
         gconv.load(tmp_path)
 
 
