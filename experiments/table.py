@@ -11,6 +11,7 @@ import io
 import json
 import math
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,9 +141,10 @@ def facts(records: Records, table: grid.Table) -> str:
     if results:
         sources = dict.fromkeys(f"{r['data']['name']}: {r['data']['source']}" for r in results)
         lines.append("Data: " + "; ".join(sources) + ".")
-        hours = sum(r["train_seconds"] for r in results) / 3600
+        minutes = sum(r["train_seconds"] for r in results) / 60
+        taken = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"
         devices = ", ".join(dict.fromkeys(r["device"] for r in results))
-        lines.append(f"{len(results)} runs, {hours:.1f} hours of training on {devices}.")
+        lines.append(f"{len(results)} runs, {taken} of training on {devices}.")
     if table.note:
         lines.append(table.note)
     return "\n".join(lines)
@@ -191,7 +193,8 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     rows, columns, found, _ = grid_of(records)
-    size = (1.5 + 3 * len(columns), 1.2 + 0.32 * len(rows))
+    columns = [c for c in columns if any(found[row, c].accuracies for row in rows)]
+    size = (2.5 + 2.5 * len(columns), 1.2 + 0.32 * len(rows))
     figure, panels = plt.subplots(1, len(columns), figsize=size, layout="constrained", squeeze=False, sharey=True)
     for axes, column in zip(panels[0], columns, strict=True):
         for y, row in enumerate(rows):
@@ -199,9 +202,9 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
             if not cell.accuracies:
                 continue
             half = 0 if math.isnan(cell.half) else 100 * cell.half
-            axes.errorbar(100 * cell.mean, y, xerr=half, fmt="o", color="C0", capsize=3, ms=5)
+            axes.errorbar(100 * cell.mean, y, xerr=half, fmt="o", color="C0", elinewidth=2, ms=6)
             values = [100 * a for a in cell.accuracies.values()]
-            axes.plot(values, [y] * len(values), "|", color="black", ms=9, alpha=0.6)
+            axes.plot(values, [y] * len(values), ".", color="black", ms=3, alpha=0.7)
         results = [result for row in rows for result in found[row, column].results]
         if results:
             axes.axvline(100 * results[0]["chance"], color="grey", linestyle="--", lw=1)
@@ -209,7 +212,8 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
         axes.grid(alpha=0.3, axis="x")
     panels[0][0].set_yticks(range(len(rows)), rows)
     panels[0][0].invert_yaxis()
-    figure.suptitle(table.title.split(":")[0])
+    width = int(size[0] * 10)  # letters that fit
+    figure.suptitle("\n".join(textwrap.wrap(table.title, width)), fontsize=11)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
