@@ -23,6 +23,7 @@ def base(mixer: str) -> ConfigDict:
                 "model": 1,
                 "fsdp": False,  # whether parameters and the optimiser's moments are split over `data` too
             },
+            "init_from": "",  # a run whose best parameters this one starts from; at another length, see kernel_length
             "mixer": mixer,  # as results and tables name it
             "match": "",  # the figure in which the width makes this equal to attention, if any
             "data": {

@@ -11,6 +11,8 @@ published task by task (85.69 on average over LRA, Miralles-González et al. 202
 (Tay et al. 2021). Guessing scores 50.
 expected time: the full 500,000 steps need an accelerator and have not been run here; a 2-core CPU would take months.
   :MIXER,smoke  under a minute on a CPU, on images of 32 × 32.
+  :MIXER,KERNEL,side32  then side64 and side128, each with --config.init_from=RUN of the one before: by progressive
+resolution, for the kernels that can be sampled more densely (multi_scale, multi_resolution, implicit, diagonal).
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, no dropout, AdamW 5e-4 for kernels and the
@@ -20,13 +22,15 @@ get gconv's data, steps and batches, with a learning rate, dropout .1 and gradie
 S5 (Smith et al. 2023), sgconv the recipe of SGConv, with layer norm too. The other mixers get gconv's.
 """
 
+import functools
+
 from ml_collections import ConfigDict
 
 from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, pathx, {"smoke": smoke, "small": small, "sgconv": sgconv})
+    return base.resolve(arg, pathx, {"smoke": smoke, "small": small, "sgconv": sgconv, **SIDES})
 
 
 def pathx(config: ConfigDict) -> None:
@@ -58,6 +62,17 @@ def sgconv(config: ConfigDict) -> None:
     config.optim.warmup_steps = 10_000
     config.model.dropout = 0.0
     config.steps, config.batch_size = 125_000, 64
+
+
+def side(config: ConfigDict, pixels: int) -> None:
+    """Images averaged to pixels × pixels; a kernel's taps cover the image, whatever its side."""
+    config.data.pool, config.data.length = 128 // pixels, pixels**2
+    if "kernel" in config.model.mixer_options:
+        config.model.mixer_options.kernel_length = 32**2
+        config.model.mixer_options.stretch = pixels != 32
+
+
+SIDES = {f"side{pixels}": functools.partial(side, pixels=pixels) for pixels in (32, 64, 128)}
 
 
 def smoke(config: ConfigDict) -> None:

@@ -3,6 +3,7 @@
 import functools
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from gconv.data import pipeline, tasks
 from gconv.errors import Stopped, UserError
 from gconv.progress import say
 from gconv.training import processes, sharding
-from gconv.training.checkpoint import Checkpoints, digest
+from gconv.training.checkpoint import Checkpoints, digest, read_newest
 from gconv.training.evaluate import evaluate, make_eval_step
 from gconv.training.metrics import RunDirectory, device_name
 from gconv.training.optim import make_optimizer, schedule
@@ -65,6 +66,11 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
         if start > config.steps:
             raise UserError(f"config.steps ({config.steps}) lies before the newest checkpoint, of step {start}")
         say(f"going on from step {start:,}")
+    elif config.init_from:
+        found, _ = read_newest(Path(config.init_from) / "checkpoints", {"best": state.params})
+        params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), found["best"], state.params)
+        state, best = state._replace(params=params), copy(params)
+        say(f"starting from the best parameters of {config.init_from}")
     run.start(start, data.record)
     say(f"{config.data.name} with {config.mixer}: {parameters:,} parameters on {device_name()}; compiling the step")
 

@@ -7,6 +7,7 @@ import struct
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from configs import base
 from gconv.data import tasks
@@ -406,3 +407,35 @@ def test_full_configs_are_whole_and_build():
             task_spec = tasks.TASKS[made.data.name]
             spec = tasks.Spec(made.data.length, task_spec.classes, task_spec.vocabulary)
             jax.eval_shape(lambda made=made, spec=spec: build_model(made.model, spec, jax.random.key(0)).flops(8).fft)
+
+
+def test_a_run_starts_from_the_best_of_another_at_another_length(data_dir, tmp_path):
+    import gconv
+
+    made = listops_of(data_dir, "gconv,smoke,diagonal")
+    loop.train_and_evaluate(made, str(tmp_path / "short"))
+    longer = listops_of(data_dir, "gconv,smoke,diagonal")
+    longer.data.length, longer.model.mixer_options.kernel_length = 64, 32
+    longer.init_from = str(tmp_path / "short")
+    longer.optim.lr = longer.optim.kernel_lr = 1e-30  # nothing moves
+    loop.train_and_evaluate(longer, str(tmp_path / "long"))
+    old, new = (jax.tree.leaves(nnx.state(gconv.load(tmp_path / name).model)) for name in ("short", "long"))
+    assert all((a == b).all() for a, b in zip(old, new, strict=True))
+    longer.model.features = 16
+    with pytest.raises(UserError, match=r"short/checkpoints/\d+ is of another model: it has no best\."):
+        loop.train_and_evaluate(longer, str(tmp_path / "other"))
+
+
+def listops_of(data_dir, names):
+    made = importlib.import_module("configs.listops").get_config(names)
+    made.data_dir, made.data.limit, made.steps, made.eval_every, made.checkpoint_every = data_dir, 64, 6, 3, 6
+    return made
+
+
+def test_progressive_resolution_keeps_the_parameters():
+    from gconv.training.match import parameters
+
+    pathx = importlib.import_module("configs.pathx")
+    made = [pathx.get_config(f"gconv,implicit,side{side}") for side in (32, 64, 128)]
+    assert [m.data.length for m in made] == [1024, 4096, 16384] and [m.data.pool for m in made] == [4, 2, 1]
+    assert len({parameters(m) for m in made}) == 1
