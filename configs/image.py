@@ -68,3 +68,5 @@ def small(config: ConfigDict) -> None:
     """Pictures of 16 × 16."""
     base.small(config)
     config.data.pool, config.data.length = 2, 256
+    if config.mixer == "mlp_mixer":
+        config.model.mixer_options.hidden = 8  # so that its weights are a few thousand a layer, as the others'

@@ -145,6 +145,7 @@ def facts(records: Records, table: grid.Table) -> str:
         taken = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"
         devices = ", ".join(dict.fromkeys(r["device"] for r in results))
         lines.append(f"{len(results)} runs, {taken} of training on {devices}.")
+        lines.append("They ran side by side, so examples/s are no benchmark: `python -m scripts.benchmark step` is.")
     if table.note:
         lines.append(table.note)
     return "\n".join(lines)

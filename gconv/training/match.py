@@ -20,6 +20,7 @@ from gconv.training.optim import make_optimizer
 from gconv.training.step import build_model, initialize, make_train_step
 
 WIDEST = 16  # times the reference's width
+FAR = 0.3  # a match is none beyond this share of the goal
 
 
 def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
@@ -52,7 +53,13 @@ def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if at(middle) < goal else (low, middle)
-    return unit * min((low, high), key=lambda units: abs(at(units) - goal))
+    best = min((low, high), key=lambda units: abs(at(units) - goal))
+    if abs(at(best) - goal) > FAR * goal:
+        raise UserError(
+            f"config: {config.mixer} has at best {at(best):,.0f} {figure}, at width {best * unit};"
+            f" {reference.mixer} has {goal:,.0f}"
+        )
+    return unit * best
 
 
 def spec_of(config: ConfigDict) -> Spec:
