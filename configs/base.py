@@ -101,8 +101,9 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
     if figure:
         from gconv.training.match import match
 
-        others = [name for name in names if name in presets]
-        reference = resolve(",".join([REFERENCE, *others]), task, presets)
+        sizes = [name for name in names if name in presets and name != "sgconv"]  # that is for convolutions only
+        reference = resolve(",".join([REFERENCE, *sizes]), task, presets)
+        reference.batch_size = config.batch_size
         config.match = figure
         config.model.features = match(config, reference, figure)
     return config
@@ -257,7 +258,9 @@ def regularize(config: ConfigDict, squash: float, dropout: float) -> None:
 
 
 def multi_scale(config: ConfigDict, width: int, decay: float) -> None:
-    """SGConv's kernel."""
+    """SGConv's kernel. ValueError for a mixer that has none."""
+    if "kernel" not in config.model.mixer_options:
+        raise ValueError(f"sgconv is a recipe for convolutions; {config.mixer} has no kernel")
     config.model.mixer_options.kernel = KERNELS["multi_scale"][0]
     config.model.mixer_options.kernel_options = ConfigDict({"width": width, "decay": decay})
 

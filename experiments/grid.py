@@ -76,7 +76,6 @@ def table(name: str) -> Table:
 def runs(table: Table, preset: str) -> Iterator[tuple[str, str, list[list[Run]]]]:
     """Each cell: row, column, and its runs, for every point of the sweep those of all seeds."""
     for (column, task), (row, part) in itertools.product(table.columns.items(), table.rows.items()):
-        names = ",".join(name for name in (part.names, preset) if name)
         mixer, _, rest = part.names.partition(",")  # the preset stands before kernels, which it leaves alone
         names = ",".join(name for name in (mixer, preset, rest) if name)
         config, overrides = f"configs/{task.names}.py:{names}", {**task.overrides, **part.overrides}

@@ -61,24 +61,22 @@ def run_all(table: grid.Table, preset: str, root: Path, jobs: int, data_dir: str
     failures = 0
     try:
         while True:
+            idle = [share for share in range(jobs) if share not in active]
             busy = [run for run, _, _ in active.values()]
-            waiting = [run for run in missing(table, preset, root) if run not in busy]
-            for share in (i for i in range(jobs) if i not in active):
-                if not waiting:
-                    break
-                run = waiting.pop(0)
+            waiting = [run for run in missing(table, preset, root) if run not in busy] if idle else []
+            for share, run in zip(idle, waiting, strict=False):
                 active[share] = (run, _start(run, root, shares[share], data_dir), time.monotonic())
             if not active:
                 return failures
-            time.sleep(0.2)
+            time.sleep(0.5)
             for share, (run, process, began) in list(active.items()):
                 if process.poll() is None:
                     continue
                 del active[share]
                 taken.append(time.monotonic() - began)
                 failures += _finished(run, process, root)
-                left = still_to_come(table, preset, root) * statistics.mean(taken) / jobs
-                say(f"{still_to_come(table, preset, root)} runs left, about {_duration(left)}")
+                left = still_to_come(table, preset, root)
+                say(f"{left} runs left, about {_duration(left * statistics.mean(taken) / jobs)}")
     finally:
         for _, process, _ in active.values():
             process.send_signal(signal.SIGTERM)

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from gconv.ops import fused
 from gconv.ops.spectral import Lags, convolve
 
 BOUNDARIES = ("circular", "causal", "bidirectional")
@@ -117,6 +116,8 @@ def _fft(x: jax.Array, kernel: jax.Array, boundary: str, layout: str) -> jax.Arr
 
 
 def _fused(x: jax.Array, kernel: jax.Array, boundary: str, layout: str) -> jax.Array:
+    from gconv.ops import fused  # Pallas takes long to import, and few ask for it
+
     length = x.shape[layout.index("l")]
     if not fused.supports(length) or x.dtype == jnp.float64:
         raise ValueError(

@@ -58,5 +58,12 @@ def test_a_match_that_is_none_is_named(monkeypatch):
         listops.get_config("fnet,small,match=parameters")
 
 
+def test_a_recipe_for_convolutions_can_be_matched_and_attention_cannot_have_it():
+    made = listops.get_config("gconv,sgconv,match=parameters")
+    assert made.model.mixer_options.kernel.endswith("MultiScaleKernel") and made.model.features % 8 == 0
+    with pytest.raises(ValueError, match="sgconv is a recipe for convolutions; attention has no kernel"):
+        listops.get_config("attention,sgconv")
+
+
 def test_a_step_on_random_data_is_timed():
     assert match.seconds_a_step(listops.get_config("gconv,smoke")) > 0
