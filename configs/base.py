@@ -34,6 +34,7 @@ def base(mixer: str) -> ConfigDict:
                 "pool": 1,  # images are averaged over squares of so many pixels a side
                 "allow_stand_in": False,  # whether made-up data may stand in for a set that isn't prepared
                 "validation_is_test": False,  # as LRA does on Text, to compare with its numbers; the record says so
+                "options": {},  # of a probe's generator
             },
             "model": {
                 "mixer": "",  # the import path of its class
@@ -165,6 +166,13 @@ def gated(config: ConfigDict) -> None:
     config.model.mlp_ratio = 4.0
 
 
+def content(config: ConfigDict) -> None:
+    """Gated global convolutions whose kernels are made of the sequence, with a perceptron of four times the width."""
+    config.model.mixer = "gconv.models.mixers.ContentGlobalConv"
+    config.model.mixer_options = ConfigDict({"boundary": "circular"})
+    config.model.mlp_ratio = 4.0
+
+
 def local(config: ConfigDict) -> None:
     """gconv with kernels of 61 taps."""
     _set(config, _convolution("PointwiseGlobalConv", taps=61))
@@ -228,6 +236,7 @@ MIXERS = {
     "gconv": gconv,
     "gconv_plain": gconv_plain,
     "gated": gated,
+    "content": content,
     "attention": attention,
     "transformer": transformer,
     "mlp_mixer": mlp_mixer,

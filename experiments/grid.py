@@ -22,7 +22,9 @@ RECORDS = FOLDER / "records"
 class Part(NamedTuple):
     """What a row or a column says of a run: names for its config, and fields to override."""
 
-    names: str  # of a row: MIXER[,NAME…] after the colon; of a column: the task's file in configs/
+    names: (
+        str  # of a row: MIXER[,NAME…] after the colon; of a column: the task's file in configs/, and names of its own
+    )
     overrides: Mapping[str, Any] = {}
 
 
@@ -77,8 +79,9 @@ def runs(table: Table, preset: str) -> Iterator[tuple[str, str, list[list[Run]]]
     """Each cell: row, column, and its runs, for every point of the sweep those of all seeds."""
     for (column, task), (row, part) in itertools.product(table.columns.items(), table.rows.items()):
         mixer, _, rest = part.names.partition(",")  # the preset stands before kernels, which it leaves alone
-        names = ",".join(name for name in (mixer, preset, rest) if name)
-        config, overrides = f"configs/{task.names}.py:{names}", {**task.overrides, **part.overrides}
+        file, _, of_task = task.names.partition(",")
+        names = ",".join(name for name in (mixer, of_task, preset, rest) if name)
+        config, overrides = f"configs/{file}.py:{names}", {**task.overrides, **part.overrides}
         yield (
             row,
             column,

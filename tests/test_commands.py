@@ -138,7 +138,7 @@ def test_the_quickstarts_parameters_are_equal_within_5_percent():
     from flax import nnx
 
     from configs import listops
-    from gconv.data.tasks import Spec
+    from gconv.data.dataset import Spec
     from gconv.training.step import build_model
 
     counts = []

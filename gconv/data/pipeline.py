@@ -6,16 +6,18 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
-from gconv.data.tasks import Split
+from gconv.data.dataset import Split
 
 Array = Any  # np.ndarray on the host, jax.Array on devices
 ALL = slice(None)
 
 
 class Batch(NamedTuple):
-    """inputs (batch, length) uint8; lengths, labels (batch,) int32; weights (batch,) float32, 0 for padding rows.
+    """inputs (batch, length) of unsigned integers; lengths, labels (batch,) int32; weights (batch,) float32, 0 for
+    padding rows.
 
-    Of pairs of sequences, inputs are (batch, 2, length) and lengths (batch, 2).
+    Of pairs of sequences, inputs are (batch, 2, length) and lengths (batch, 2). Where every position is labelled,
+    labels are (batch, length), and −1 where nothing is asked.
     """
 
     inputs: Array

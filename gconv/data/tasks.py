@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,12 +28,13 @@ from gconv.data.builders.listops import Listops
 from gconv.data.builders.pathfinder import Path256, Pathfinder, Pathx
 from gconv.data.builders.retrieval import Retrieval
 from gconv.data.builders.same_film import SameFilm
+from gconv.data.dataset import SPLITS, Dataset, Spec, Split
 from gconv.data.generators import listops, stand_in
+from gconv.data.generators.probes import PROBES
 from gconv.data.generators.stand_in import Example
 from gconv.errors import UserError
 from gconv.progress import say
 
-SPLITS = ("train", "validation", "test")
 MANIFEST = "manifest.json"
 
 tfds.disable_progress_bar()  # its bars don't know how much there is to come; ours do
@@ -67,38 +68,6 @@ TASKS = {
 }
 
 
-class Split(NamedTuple):
-    """inputs (examples, length) uint8, padded with 0; lengths and labels (examples,) int32.
-
-    Where an example is a pair of sequences, inputs are (examples, 2, length) and lengths (examples, 2).
-    """
-
-    inputs: np.ndarray
-    lengths: np.ndarray
-    labels: np.ndarray
-
-
-class Spec(NamedTuple):
-    """What a model has to know of its data."""
-
-    length: int  # positions of a sequence, padding included
-    classes: int
-    vocabulary: int  # number of token ids; 0 for intensities
-    documents: int = 1  # sequences of an example: 1, or the 2 of a pair, which are padded to one length
-
-
-class Dataset(NamedTuple):
-    splits: dict[str, Split]
-    spec: Spec
-    record: dict[str, Any]  # what a result says of its data: source, content checksum, examples per split
-
-    @property
-    def chance(self) -> float:
-        """The share of the test split's largest class: what guessing it would score."""
-        labels = self.splits["test"].labels
-        return float(np.bincount(labels).max() / len(labels))
-
-
 def load(
     name: str,
     variant: str,
@@ -107,23 +76,28 @@ def load(
     pool: int,
     allow_stand_in: bool,
     validation_is_test: bool,
+    options: Mapping[str, Any],
     data_dir: str,
 ) -> Dataset:
-    """Loads a task's three splits into memory, preparing the set first if it is missing.
+    """Loads a task's three splits into memory, preparing the set first if it is missing; generates those of a probe.
 
     They take examples × length bytes, which are read straight into place: 3.3 GB for Path-X, 13 GB for Path-256. What
     `limit` leaves out is read and checked too, but takes no memory.
 
     Args:
-      name: a key of TASKS; variant: of its builder, or "" where there is one only.
+      name: a key of TASKS or of PROBES; variant: of a task's builder, or "" where there is one only.
       length: sequences are padded, and where the task allows it cut, to this many positions.
       limit: at most so many examples of each split, the first ones; 0 for all.
       pool: images are averaged over squares of pool × pool pixels; 1 for none.
       allow_stand_in: whether made-up data may stand in for a set that isn't prepared.
       validation_is_test: whether to validate on the test split, as LRA and its followers do on Text; there, what is
         otherwise held out for validation is trained on. The test score is then the best of many, and no fair one.
+      options: of a probe, the keyword arguments of its generator, with the numbers of examples to `train` on and
+        `held_out` for validation and again for testing.
       data_dir: folder of the prepared sets.
     """
+    if name in PROBES:
+        return _generate(name, length, limit, options)
     task = TASKS[name]
     if pool != 1 and (pool < 1 or task.vocabulary):
         raise UserError(f"config.data.pool must be at least 1, and 1 for {name} unless it is of images; got {pool}")
@@ -163,12 +137,40 @@ def load(
         "validation_is_test": validation_is_test,
         "pool": pool,
     }
-    return Dataset(splits, spec(name, length), record)
+    labels = splits["test"].labels
+    return Dataset(splits, spec(name, length, options), record, chance=float(np.bincount(labels).max() / len(labels)))
 
 
-def spec(name: str, length: int) -> Spec:
+def spec(name: str, length: int, options: Mapping[str, Any]) -> Spec:
+    """Of a task, or of a probe with its options."""
+    if name in PROBES:
+        ids = options.get("vocabulary", 3)  # bits and a question mark, where the probe has no choice
+        return Spec(length, classes=ids, vocabulary=ids, every_position=True)
     task = TASKS[name]
     return Spec(length, task.classes, task.vocabulary, len(task.features))
+
+
+def _generate(name: str, length: int, limit: int, options: Mapping[str, Any]) -> Dataset:
+    """The splits of a probe, the same whenever they are made. UserError for options that it doesn't take."""
+    counts = {split: options["train" if split == "train" else "held_out"] for split in SPLITS}
+    rest = {field: value for field, value in options.items() if field not in ("train", "held_out")}
+    splits, guess, digest = {}, 0.0, hashlib.sha256()
+    for seed, (split, count) in enumerate(counts.items()):
+        count = min(count, limit or count)
+        try:
+            made = PROBES[name](np.random.default_rng(seed), count, length, **rest)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"config.data.options of {name}: {error}") from error
+        inputs = made.inputs.astype(np.min_scalar_type(made.inputs.max()))
+        splits[split], guess = Split(inputs, np.full(count, length, np.int32), made.labels), made.guess
+        digest.update(made.inputs.tobytes() + made.labels.tobytes())
+    record = {
+        "name": name,
+        "source": f"generated: {name} of length {length}, " + ", ".join(f"{k} {v}" for k, v in options.items()),
+        "sha256": digest.hexdigest(),
+        "examples": {split: len(arrays.labels) for split, arrays in splits.items()},
+    }
+    return Dataset(splits, spec(name, length, options), record, chance=guess)
 
 
 def tokenizer(name: str, length: int) -> Callable[[Any], bytes]:

@@ -1,4 +1,4 @@
-"""A classifier of sequences or pairs of them: embedding, a stack of blocks, pooling over the real tokens, head."""
+"""A classifier of sequences, of pairs of them or of every position: embedding, a stack of blocks, pooling, head."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from gconv.ops import cost
 
 
 class Classifier(nnx.Module):
-    """Maps sequences of bytes, or pairs of them, to class scores. See `__call__`.
+    """Maps sequences of tokens, or pairs of them, to class scores. See `__call__`.
 
     The two sequences of a pair pass the same tower, and their pooled features u, v meet in the head of Long Range
     Arena's Retrieval (Tay et al. 2021): [u, v, u − v, u ⊙ v] → linear → ReLU → linear.
@@ -27,12 +27,13 @@ class Classifier(nnx.Module):
       length: the number of positions; shorter sequences are padded to it by the caller.
       classes: the number of scores.
       documents: sequences of an example, 1 or 2.
+      every_position: whether every position gets scores of its own, in place of the sequence.
       vocabulary: the number of token ids, or 0 for pixels: intensities 0..255, taken as numbers in [−1, 1].
       layers, features: the stack's depth and width.
       mlp_ratio: hidden units of each block's perceptron, in multiples of features; 0 for none.
       activation: of the perceptron, "relu", "gelu" or "identity".
       norm_first: pre-norm blocks with a norm before pooling, otherwise post-norm.
-      positions: "none", or "sinusoidal" added to the embeddings (Vaswani et al. 2017, section 3.5).
+      positions: "none", or added to the embeddings "sinusoidal" (Vaswani et al. 2017, section 3.5) or "learnt" ones.
       dropout: after the embedding, in the mixer and after each residual branch.
       dtype: of activations and matrix multiplies; parameters, FFTs and scores are float32.
       split: called as split(x, layout) on what enters and what leaves each block; says how devices share it.
@@ -48,6 +49,7 @@ class Classifier(nnx.Module):
         classes: int,
         vocabulary: int,
         documents: int,
+        every_position: bool = False,
         layers: int,
         features: int,
         mlp_ratio: float,
@@ -59,16 +61,18 @@ class Classifier(nnx.Module):
         rngs: nnx.Rngs,
         split: Callable[[jax.Array, str], jax.Array] = lambda x, layout: x,
     ):
-        if positions not in ("none", "sinusoidal"):
-            raise ValueError(f"positions must be none or sinusoidal; got {positions!r}")
+        if positions not in ("none", "sinusoidal", "learnt"):
+            raise ValueError(f"positions must be none, sinusoidal or learnt; got {positions!r}")
         self.length, self.features, self.vocabulary, self.classes = length, features, vocabulary, classes
-        self.sinusoidal = positions == "sinusoidal"
+        self.every_position, self.sinusoidal = every_position, positions == "sinusoidal"
         self.dtype, self.split = dtype, split
         if vocabulary:
             init = nnx.initializers.normal(1.0 / np.sqrt(features) if self.sinusoidal else 1.0)
             self.embed: Any = nnx.Embed(vocabulary, features, dtype=dtype, embedding_init=init, rngs=rngs)
         else:
             self.embed = nnx.Linear(1, features, dtype=dtype, rngs=rngs)
+        learnt = jax.random.normal(rngs.params(), (length, features)) if positions == "learnt" else None
+        self.positions = None if learnt is None else nnx.Param(learnt)
         self.dropout = nnx.Dropout(dropout)
 
         def mixer_of(layer: int) -> Any:
@@ -95,7 +99,7 @@ class Classifier(nnx.Module):
         self.head = nnx.Linear(features, classes, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """Class scores (batch, classes) float32.
+        """Class scores (batch, classes) float32, or with every_position (batch, length, classes).
 
         inputs (batch, length) integers, lengths (batch,) the number of real tokens of each, at its beginning; for pairs
         (batch, 2, length) and (batch, 2). A token's value never marks padding: a black pixel is a pixel. ValueError if
@@ -110,7 +114,7 @@ class Classifier(nnx.Module):
         return self.head(jax.nn.relu(self.compare(jnp.concatenate([u, v, u - v, u * v], axis=-1))))
 
     def _features(self, inputs: jax.Array, lengths: jax.Array, key: jax.Array | None) -> jax.Array:
-        """(sequences, length) → (sequences, features) float32."""
+        """(sequences, length) → (sequences, features) float32, or of every position (sequences, length, features)."""
         keys = [None] * (len(self.blocks) + 1) if key is None else jax.random.split(key, len(self.blocks) + 1)
         mask = jnp.arange(inputs.shape[1]) < lengths[:, None]
         x = self.dropout(self._embed(inputs), deterministic=key is None, rngs=keys[-1])
@@ -122,21 +126,27 @@ class Classifier(nnx.Module):
             x = self.split(block(x, mask, key=block_key), layout)
         if self.norm is not None:
             x = self.norm(x)
-        return mean_of_real_tokens(x.astype(jnp.float32), mask, layout)
+        x = x.astype(jnp.float32)
+        if self.every_position:
+            return x if layout == "blc" else jnp.swapaxes(x, 1, 2)
+        return mean_of_real_tokens(x, mask, layout)
 
     def _embed(self, inputs: jax.Array) -> jax.Array:
         if not self.vocabulary:
-            return self.embed(inputs[..., None].astype(self.dtype) / 127.5 - 1)
-        x = self.embed(inputs.astype(jnp.int32))
-        if self.sinusoidal:
-            x = x * np.sqrt(self.features).astype(x.dtype) + sinusoids(inputs.shape[1], self.features, x.dtype)
+            x = self.embed(inputs[..., None].astype(self.dtype) / 127.5 - 1)
+        else:
+            x = self.embed(inputs.astype(jnp.int32))
+            if self.sinusoidal:
+                x = x * np.sqrt(self.features).astype(x.dtype) + sinusoids(inputs.shape[1], self.features, x.dtype)
+        if self.positions is not None:
+            x = x + self.positions[: inputs.shape[1]].astype(x.dtype)
         return x
 
     def flops(self, length: int) -> cost.Flops:
         """Of one example: both sequences of a pair."""
         embed = cost.NONE if self.vocabulary else cost.dense(length, 1, self.features)
         tower = sum((block.flops(length) for block in self.blocks), embed)
-        head = cost.dense(1, self.features, self.classes)
+        head = cost.dense(length if self.every_position else 1, self.features, self.classes)
         if self.compare is None:
             return tower + head
         return tower + tower + cost.dense(1, 4 * self.features, self.features) + head

@@ -8,7 +8,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from gconv.data import pipeline
-from gconv.data.tasks import Split
+from gconv.data.dataset import Split
 from gconv.training import sharding
 from gconv.training.step import Sums, loss_and_sums
 
@@ -22,8 +22,9 @@ def make_eval_step(graphdef: nnx.GraphDef, mesh: Mesh) -> Callable[[Any, pipelin
 
 
 def evaluate(eval_step: Callable, params: Any, split: Split, batch_size: int, mesh: Mesh) -> dict[str, float]:
-    """Mean loss (nats), accuracy, and the numbers of correct and of all examples, of `params` over the whole split."""
+    """Of `params` over the whole split: mean loss (nats), accuracy, and the numbers of right and of all predictions."""
     batches = pipeline.evaluation_batches(split, batch_size, sharding.rows_here(mesh, batch_size))
     totals = [eval_step(params, sharding.put_batch(mesh, batch)) for batch in batches]
-    loss, correct, examples = (sum(float(total[i]) for total in totals) for i in range(3))
-    return {"loss": loss / examples, "accuracy": correct / examples, "correct": int(correct), "examples": int(examples)}
+    loss, correct, predictions = (sum(float(total[i]) for total in totals) for i in range(3))
+    accuracy = correct / predictions
+    return {"loss": loss / predictions, "accuracy": accuracy, "correct": int(correct), "predictions": int(predictions)}

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 from flax import nnx
 
@@ -150,7 +151,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
         "seed": config.seed,
         "steps": config.steps,
         "test_accuracy": test["accuracy"],
-        "val_accuracy": best_correct / data.record["examples"]["validation"],
+        "val_accuracy": best_correct / np.count_nonzero(data.splits["validation"].labels >= 0),
         "chance": data.chance,
         "parameters": parameters,
         "flops_per_token": flops.fft / tokens,
@@ -201,7 +202,7 @@ def _require_finite(step: int, name: str, value: float) -> None:
 
 def _say_result(result: dict[str, Any]) -> None:
     examples, chance, accuracy = result["data"]["examples"]["test"], result["chance"], result["test_accuracy"]
-    say(f"test accuracy {accuracy:.4f} on {examples:,} examples; guessing the largest class scores {chance:.4f}")
+    say(f"test accuracy {accuracy:.4f} on {examples:,} examples; guessing scores {chance:.4f}")
     noise = 1.96 * (chance * (1 - chance) / examples) ** 0.5
     if accuracy < chance + noise:
         say(f"WARNING: the test accuracy is WITHIN NOISE OF CHANCE ({chance:.4f} ± {noise:.4f}): nothing was learnt")
@@ -234,8 +235,9 @@ def _check(config: ml_collections.ConfigDict) -> None:
     for path in ("model.dropout", "optim.b1", "optim.b2"):
         if not 0 <= value(path) < 1:
             raise UserError(f"config.{path} must be in [0, 1); got {value(path)}")
-    if config.data.name not in tasks.TASKS:
-        raise UserError(f"config.data.name must be one of {', '.join(tasks.TASKS)}; got {config.data.name!r}")
+    known = [*tasks.TASKS, *tasks.PROBES]
+    if config.data.name not in known:
+        raise UserError(f"config.data.name must be one of {', '.join(known)}; got {config.data.name!r}")
     if not config.data_dir:
         raise UserError("config.data_dir must name a folder; it is empty")
 

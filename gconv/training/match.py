@@ -11,8 +11,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from gconv.data import tasks
+from gconv.data.dataset import Spec
 from gconv.data.pipeline import Batch
-from gconv.data.tasks import Spec
 from gconv.errors import UserError
 from gconv.models.classifier import Classifier
 from gconv.training import sharding
@@ -63,7 +63,7 @@ def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
 
 
 def spec_of(config: ConfigDict) -> Spec:
-    return tasks.spec(config.data.name, config.data.length)
+    return tasks.spec(config.data.name, config.data.length, config.data.options)
 
 
 def _model(config: ConfigDict) -> Classifier:
@@ -94,9 +94,9 @@ def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], Non
     rng = np.random.default_rng(0)
     shape = (batch_size, spec.length) if spec.documents == 1 else (batch_size, spec.documents, spec.length)
     batch = Batch(
-        rng.integers(0, spec.vocabulary or 256, shape).astype(np.uint8),
+        rng.integers(0, spec.vocabulary or 256, shape).astype(np.min_scalar_type((spec.vocabulary or 256) - 1)),
         np.full(shape[:-1], spec.length, np.int32),
-        rng.integers(0, spec.classes, batch_size).astype(np.int32),
+        rng.integers(0, spec.classes, shape if spec.every_position else batch_size).astype(np.int32),
         np.ones(batch_size, np.float32),
     )
     batch, key = sharding.put_batch(mesh, batch), jax.random.key(1)

@@ -11,8 +11,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from gconv.data.dataset import Spec
 from gconv.data.pipeline import Batch
-from gconv.data.tasks import Spec
 from gconv.errors import UserError
 from gconv.models.classifier import Classifier
 from gconv.training import sharding
@@ -25,11 +25,11 @@ class TrainState(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Totals over the real examples of a batch, float32."""
+    """Totals over what is asked in the real examples of a batch, float32: once an example, or at some positions."""
 
     loss: jax.Array
     correct: jax.Array
-    examples: jax.Array
+    predictions: jax.Array
 
 
 def build_model(config: ml_collections.ConfigDict, spec: Spec, key: jax.Array, mesh: Mesh | None = None) -> Classifier:
@@ -89,12 +89,14 @@ def initialize(
 
 
 def loss_and_sums(model: Classifier, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Sums]:
-    """Cross-entropy summed over the real examples (rows of weight 0 add nothing), in nats."""
+    """Cross-entropy summed over what is asked (rows of weight 0 and labels of −1 add nothing), in nats."""
     logits = model(batch.inputs, batch.lengths, key=key)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    asked = batch.labels >= 0
+    weights = asked * (batch.weights[:, None] if asked.ndim == 2 else batch.weights)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch.labels, 0))
     correct = jnp.argmax(logits, axis=-1) == batch.labels
-    loss = jnp.sum(losses * batch.weights)
-    return loss, Sums(loss, jnp.sum(correct * batch.weights), jnp.sum(batch.weights))
+    loss = jnp.sum(losses * weights)
+    return loss, Sums(loss, jnp.sum(correct * weights), jnp.sum(weights))
 
 
 def make_train_step(
@@ -106,9 +108,9 @@ def make_train_step(
 ) -> jax.stages.Wrapped:
     """The jitted step (state, batch, key) → (state, metrics), which keeps the shardings of `state` and donates it.
 
-    The batch is taken in config.accumulate parts, one after another; the gradient is that of the mean loss over all its
-    real examples, however they fall into parts. With config.skip_nonfinite, a step whose loss or gradient isn't finite
-    leaves the state as it is.
+    The batch is taken in config.accumulate parts, one after another; the gradient is that of the mean loss over all
+    that is asked in it, however it falls into parts. With config.skip_nonfinite, a step whose loss or gradient isn't
+    finite leaves the state as it is.
     """
     accumulate = config.accumulate
 
@@ -132,12 +134,12 @@ def make_train_step(
                 return jax.tree.map(jnp.add, total, gradients(state.params, *part)), None
 
             (grads, sums), _ = jax.lax.scan(add, zeros, (parts, keys))
-        grads = jax.tree.map(lambda g: g / sums.examples, grads)
+        grads = jax.tree.map(lambda g: g / sums.predictions, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {
-            "loss": sums.loss / sums.examples,
-            "accuracy": sums.correct / sums.examples,
+            "loss": sums.loss / sums.predictions,
+            "accuracy": sums.correct / sums.predictions,
             "grad_norm": optax.tree.norm(grads),
         }
         updated = TrainState(state.step + 1, params, opt_state)

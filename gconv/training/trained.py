@@ -12,6 +12,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from gconv.data import pipeline, tasks
+from gconv.data.dataset import Split
 from gconv.errors import UserError
 from gconv.models.classifier import Classifier
 from gconv.training.checkpoint import read_newest
@@ -46,7 +47,7 @@ class Trained(NamedTuple):
                 inputs[i, j, : len(tokens)] = np.frombuffer(tokens, np.uint8)
         if documents == 1:
             inputs, lengths = inputs[:, 0], lengths[:, 0]
-        split = tasks.Split(inputs, lengths, np.zeros(len(sequences), np.int32))
+        split = Split(inputs, lengths, np.zeros(len(sequences), np.int32))
         graphdef, params = nnx.split(self.model)
         found = [
             np.asarray(_probabilities(graphdef, params, batch.inputs, batch.lengths))
@@ -67,9 +68,10 @@ def load(run: str | Path) -> Trained:
     """
     config = ConfigDict(read_json(Path(run) / "config.json"))
     name, length = config.data.name, config.data.length
-    graphdef, params = nnx.split(
-        nnx.eval_shape(lambda: build_model(config.model, tasks.spec(name, length), jax.random.key(0)))
-    )
+    if name not in tasks.TASKS:
+        raise UserError(f"{run}: {name} is a probe; its models are not for use")
+    spec = tasks.spec(name, length, config.data.options)
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: build_model(config.model, spec, jax.random.key(0))))
     found, notes = read_newest(Path(run) / "checkpoints", {"best": params})
     if notes["best_correct"] < 0:
         raise UserError(f"{run}: its newest checkpoint is from before the first validation")

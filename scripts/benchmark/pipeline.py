@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from gconv.data import tasks
+from gconv.data.dataset import Split
 from gconv.data.pipeline import TrainBatches
-from gconv.data.tasks import Split
 from gconv.training.match import compiled_step
 from scripts.benchmark.timing import medians
 

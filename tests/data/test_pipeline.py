@@ -1,7 +1,7 @@
 import numpy as np
 
+from gconv.data.dataset import Split
 from gconv.data.pipeline import TrainBatches, evaluation_batches
-from gconv.data.tasks import Split
 
 
 def split(examples=23):

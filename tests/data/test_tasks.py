@@ -28,7 +28,7 @@ REAL = all((Path(ARCHIVES) / name).exists() for name in ("cifar-10-binary.tar.gz
 
 
 def load(name, data_dir, variant="", length=32, limit=0, pool=1, stand_in=False, validation_is_test=False):
-    return tasks.load(name, variant, length, limit, pool, stand_in, validation_is_test, str(data_dir))
+    return tasks.load(name, variant, length, limit, pool, stand_in, validation_is_test, {}, str(data_dir))
 
 
 def write_archive(path, members):

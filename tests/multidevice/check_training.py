@@ -8,8 +8,8 @@ import pytest
 from jax.sharding import AxisType
 
 from configs import listops
+from gconv.data.dataset import Spec, Split
 from gconv.data.pipeline import TrainBatches
-from gconv.data.tasks import Spec, Split
 from gconv.errors import UserError
 from gconv.training import loop, sharding
 from gconv.training.checkpoint import digest

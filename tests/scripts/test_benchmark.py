@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gconv.data.tasks import Split
+from gconv.data.dataset import Split
 from gconv.ops.convolution import BOUNDARIES, global_conv
 from scripts.benchmark import operator, pipeline, rivals, training_step
 from scripts.benchmark.timing import medians

@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 
 from configs import listops
+from gconv.data.dataset import Spec, Split
 from gconv.data.pipeline import Batch, evaluation_batches
-from gconv.data.tasks import Spec, Split
 from gconv.errors import UserError
 from gconv.models.kernels import KernelParam
 from gconv.training import sharding
@@ -61,7 +61,7 @@ def test_the_loss_is_the_cross_entropy_of_the_labels():
     log_probabilities = scores - np.log(np.exp(scores).sum(1, keepdims=True))
     expected = -log_probabilities[np.arange(5), rows.labels[:5]].sum()
     np.testing.assert_allclose([loss, sums.loss], expected, rtol=1e-5)
-    assert sums.correct == (scores.argmax(1) == rows.labels)[:5].sum() and sums.examples == 5
+    assert sums.correct == (scores.argmax(1) == rows.labels)[:5].sum() and sums.predictions == 5
 
 
 def test_rows_of_weight_zero_have_no_influence(mesh):
@@ -158,7 +158,7 @@ def test_evaluation_drops_no_example(mesh):
     scores = evaluate(make_eval_step(graphdef, mesh), params, split, 10, mesh)
     logits = model(rows.inputs, rows.lengths)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, rows.labels)
-    assert scores["examples"] == 23
+    assert scores["predictions"] == 23
     assert scores["accuracy"] == pytest.approx(float((logits.argmax(-1) == rows.labels).mean()), abs=1e-6)
     assert scores["loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
     assert len(list(evaluation_batches(split, 10))) == 3

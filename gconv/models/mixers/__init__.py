@@ -9,7 +9,13 @@ layout as a whole. Padding is never mixed into real tokens. What stands at padde
 """
 
 from gconv.models.mixers.attention import Attention
-from gconv.models.mixers.convolution import GatedGlobalConv, GlobalConv, PlainGlobalConv, PointwiseGlobalConv
+from gconv.models.mixers.convolution import (
+    ContentGlobalConv,
+    GatedGlobalConv,
+    GlobalConv,
+    PlainGlobalConv,
+    PointwiseGlobalConv,
+)
 from gconv.models.mixers.fnet import FNet
 from gconv.models.mixers.matrix import PointwiseMatrix
 from gconv.models.mixers.mlp_mixer import MlpMixer
@@ -18,6 +24,7 @@ from gconv.models.mixers.state_space import S5
 __all__ = [
     "S5",
     "Attention",
+    "ContentGlobalConv",
     "FNet",
     "GatedGlobalConv",
     "GlobalConv",

@@ -1,5 +1,7 @@
 """Global depthwise convolutions: alone, and with what may stand between them."""
 
+import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -176,6 +178,42 @@ class GatedGlobalConv(nnx.Module):
     def flops(self, length: int) -> cost.Flops:
         dense = cost.dense(length, self.features, 4 * self.features)
         return dense + self.short.flops(length) + self.conv.flops(length)
+
+
+class ContentGlobalConv(nnx.Module):
+    """A global convolution whose kernel is made of the sequence itself: no weight belongs to a lag.
+
+    [q, k, v] = short(Linear(x)),   y = Linear(q ⊙ (k ⋆ v) / √length): the gated form with k in the kernel's place, for
+    each sequence its own. Tokens meet whose positions add up to the output's. `boundary` is "circular" or "causal";
+    `short` is a convolution of three taps.
+    """
+
+    layout = "bcl"
+
+    def __init__(self, features: int, length: int, *, boundary: str, dropout: float, dtype: Any, rngs: nnx.Rngs):
+        if boundary not in ("circular", "causal"):
+            raise ValueError(f"boundary must be circular or causal; got {boundary!r}")
+        del dropout  # the block's follows the projection
+        self.qkv = Linear(features, 3 * features, layout=self.layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
+        self.short = short_conv(3 * features, length, boundary, layout=self.layout, rngs=rngs)
+        self.out = Linear(features, features, layout=self.layout, axes=("hidden", "embed"), dtype=dtype, rngs=rngs)
+        self.features, self.length, self.boundary = features, length, boundary
+
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:
+        """x (batch, features, length) → the same shape."""
+        del key  # nothing here is random
+        q, k, v = jnp.split(self.short(self.qkv(x), mask), 3, axis=1)
+        if mask is not None:
+            k, v = (jnp.where(mask[:, None, :], a, 0) for a in (k, v))
+        convolve = functools.partial(global_conv, boundary=self.boundary, layout=self.layout)
+        mixed = jax.vmap(lambda v, k: convolve(v[None], k)[0])(v, k.astype(jnp.float32))
+        return self.out(q * mixed / math.sqrt(x.shape[2]))
+
+    def flops(self, length: int) -> cost.Flops:
+        conv = cost.global_conv(length, self.features, length, self.boundary)
+        transform = conv.fft / 2  # of the kernel, which is one more for each sequence
+        dense = cost.dense(length, self.features, 4 * self.features)
+        return dense + self.short.flops(length) + cost.Flops(conv.fft + transform, conv.direct)
 
 
 def short_conv(features: int, length: int, boundary: str, *, layout: str, rngs: nnx.Rngs) -> GlobalConv:

@@ -1,0 +1,29 @@
+"""Probes of single abilities beyond recall with many queries, which has a table of its own (recall)."""
+
+from experiments.grid import Part, Table
+
+TABLE = Table(
+    title="Probes of single abilities, two layers of width 32, all but MLP-Mixer causal",
+    rows={
+        "gconv": Part("gconv"),
+        "gconv, gated": Part("gated"),
+        "gconv, then attention": Part("hybrid"),
+        "attention, short convolution": Part("attention", {"model.mixer_options.short_conv": True}),
+        "attention": Part("attention"),
+        "MLP-Mixer": Part("mlp_mixer"),
+    },
+    columns={
+        "recall, one query": Part("probes,recall"),
+        "induction": Part("probes,induction"),
+        "copying, lengths 5 to 20": Part("probes,copying"),
+        "copying, length 20": Part("probes,copying", {"data.options.shortest": 20}),
+        "look-up by 2-gram": Part("probes,ngram_lookup"),
+        "majority": Part("probes,majority"),
+        "parity of 15 bits": Part("probes,parity"),
+        "memorisation": Part("probes,memorization"),
+        "selective copying, length 256": Part("probes,selective_copying"),
+    },
+    sweep=tuple({"optim.lr": lr, "optim.kernel_lr": lr} for lr in (1e-3, 3e-3)),
+    note="Compression, which needs a decoder of its own, was left out. A column counts where attention, with or without"
+    " a short convolution, has left the level of guessing.",
+)

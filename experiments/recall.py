@@ -1,0 +1,29 @@
+"""Recall: which mixers answer with the value that stood beside a key, and what mends those that don't."""
+
+from experiments.grid import Part, Table
+
+MLP = {"model.mlp_ratio": 2.0}
+
+TABLE = Table(
+    title="Multi-query associative recall, two layers of width 32, all but MLP-Mixer causal",
+    rows={
+        "gconv": Part("gconv"),
+        "gconv, perceptron": Part("gconv", MLP),
+        "gconv, plain (the question's), perceptron": Part("gconv_plain"),
+        "gconv, gated": Part("gated"),
+        "gconv, gated, perceptron": Part("gated", MLP),
+        "kernel made of the content, gated": Part("content"),
+        "gconv, then attention": Part("hybrid"),
+        "attention, short convolution": Part("attention", {"model.mixer_options.short_conv": True}),
+        "attention": Part("attention"),
+        "MLP-Mixer": Part("mlp_mixer"),
+    },
+    columns={
+        "MQAR": Part("probes,mqar"),
+        "MQAR, 8 pairs": Part("probes,mqar", {"data.length": 64, "data.options.pairs": 8}),
+        "MQAR, scattered": Part("probes,scattered_mqar"),
+    },
+    seeds=(0, 1, 2, 3, 4),
+    sweep=tuple({"optim.lr": lr, "optim.kernel_lr": lr} for lr in (2e-3, 6e-3)),
+    note="A column counts where attention has left the level of guessing: its transition comes late.",
+)

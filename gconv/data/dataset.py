@@ -1,0 +1,36 @@
+"""What a model and a trainer have to know of data, prepared or generated."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SPLITS = ("train", "validation", "test")
+
+
+class Split(NamedTuple):
+    """inputs (examples, length) of unsigned integers, padded with 0; lengths and labels (examples,) int32.
+
+    Where an example is a pair of sequences, inputs are (examples, 2, length) and lengths (examples, 2). Where every
+    position is labelled, labels are (examples, length), and −1 where nothing is asked.
+    """
+
+    inputs: np.ndarray
+    lengths: np.ndarray
+    labels: np.ndarray
+
+
+class Spec(NamedTuple):
+    """What a model has to know of its data."""
+
+    length: int  # positions of a sequence, padding included
+    classes: int
+    vocabulary: int  # number of token ids; 0 for intensities
+    documents: int = 1  # sequences of an example: 1, or the 2 of a pair, which are padded to one length
+    every_position: bool = False  # whether each position has a label, rather than the example
+
+
+class Dataset(NamedTuple):
+    splits: dict[str, Split]
+    spec: Spec
+    record: dict[str, Any]  # what a result says of its data: source, content checksum, examples per split
+    chance: float  # the accuracy on the test split of whoever has learnt nothing that the task is about

@@ -1,0 +1,160 @@
+"""Probes: each label is what a slow reader of the definition finds from the tokens up to it."""
+
+import numpy as np
+import pytest
+
+from configs import probes
+from gconv.data import tasks
+from gconv.data.generators.probes import PROBES
+from gconv.errors import UserError
+
+LENGTH = 24
+OPTIONS = {
+    "mqar": {"vocabulary": 40, "pairs": 4, "power": 0.01},
+    "scattered_mqar": {"vocabulary": 40, "pairs": 4},
+    "recall": {"vocabulary": 12},
+    "induction": {"vocabulary": 9},
+    "selective_copying": {"vocabulary": 7, "tokens": 5},
+    "copying": {"vocabulary": 8, "shortest": 3},
+    "ngram_lookup": {"vocabulary": 5, "n": 2},
+    "majority": {},
+    "parity": {},
+    "memorization": {"vocabulary": 16},
+}
+
+
+def made(name, count=400, seed=0, length=LENGTH):
+    return PROBES[name](np.random.default_rng(seed), count, length, **OPTIONS[name])
+
+
+def answer(name, row, at):
+    """The answer at a position, from the tokens up to it."""
+    seen, options = list(row[: at + 1]), OPTIONS[name]
+    if name in ("mqar", "scattered_mqar"):
+        return seen[seen.index(seen[-1]) + 1]
+    if name == "recall":
+        return seen[next(i for i in range(0, at - 1, 2) if seen[i] == seen[-1]) + 1]
+    if name == "induction":
+        return seen[seen.index(options["vocabulary"] - 1) + 1]
+    if name in ("selective_copying", "copying"):
+        end = seen.index(options["vocabulary"] - 1)
+        return [token for token in seen[:end] if token < options["vocabulary"] - 2][at - end - 1]
+    if name == "ngram_lookup":
+        gram = seen[-options["n"] :]
+        return next(seen[i + len(gram)] for i in range(at) if seen[i : i + len(gram)] == gram)
+    if name in ("majority", "parity"):
+        ones = seen[:-1].count(1)
+        return ones % 2 if name == "parity" else int(2 * ones > at)
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("name", [name for name in PROBES if name != "memorization"])
+def test_labels_are_what_a_reader_of_the_definition_answers(name):
+    probe = made(name)
+    asked = np.argwhere(probe.labels >= 0)
+    assert len(asked) >= len(probe.labels)
+    for row, at in asked:
+        assert probe.labels[row, at] == answer(name, probe.inputs[row], at)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_ids_are_in_range_and_every_sequence_is_asked(name):
+    probe = made(name)
+    ids = OPTIONS[name].get("vocabulary", 3)
+    assert probe.inputs.shape == probe.labels.shape == (400, LENGTH)
+    assert probe.inputs.min() >= 0 and probe.inputs.max() < ids and probe.labels.max() < ids
+    assert (probe.labels >= 0).any(axis=1).all()
+    assert len(np.unique(probe.inputs, axis=0)) > 390, "no two alike"
+    assert (made(name, seed=1).inputs != probe.inputs).any()
+
+
+@pytest.mark.parametrize("name", [name for name in PROBES if name not in ("mqar", "scattered_mqar", "memorization")])
+def test_no_token_from_the_question_on_tells_the_answer(name):
+    """Whoever sees later tokens too gains nothing: those are the same whatever the answer, or lie before it."""
+    probe = made(name)
+    ids = OPTIONS[name].get("vocabulary", 3)
+    for row, labels in zip(probe.inputs, probe.labels, strict=True):
+        last = np.flatnonzero(labels >= 0)[-1]
+        assert name == "copying" or last == LENGTH - 1
+        if name in ("selective_copying", "copying"):
+            question = np.flatnonzero(row == ids - 1)
+            assert len(question) == 1 and (row[question[0] + 1 :] == ids - 2).all()
+
+
+def test_mqar_is_laid_out_as_published():
+    probe = made("mqar")
+    keys, values = probe.inputs[:, 0:8:2], probe.inputs[:, 1:8:2]
+    assert keys.min() >= 1 and keys.max() < 20 <= values.min() and values.max() == 39
+    for rows in (keys, values):
+        assert all(len(set(row)) == 4 for row in rows)
+    asked = probe.labels >= 0
+    assert (asked.sum(axis=1) == 4).all() and not asked[:, :8].any() and not asked[:, 1::2].any()
+    gaps = (np.argwhere(asked)[:, 1] - 8) // 2
+    assert set(gaps) == set(range(8))
+    assert (gaps < 3).mean() > 0.45, "short gaps are the likely ones (3/8 if all were alike)"
+    assert probe.guess == 0.25
+
+
+def test_scattered_queries_come_after_their_pairs_anywhere():
+    probe = made("scattered_mqar")
+    asked = np.argwhere(probe.labels >= 0)
+    assert len(asked) == 1600 and set(asked[:, 1]) == set(range(2, LENGTH, 2))
+    guesses = []
+    for row, at in asked:
+        before = probe.inputs[row, : at + 1]
+        assert list(before).index(before[-1]) < at
+        guesses.append(1 / (before >= 20).sum())
+    assert probe.guess == pytest.approx(np.mean(guesses))
+
+
+def test_guesses_are_what_counting_without_order_gives():
+    for name, low, high in (("selective_copying", 0, 5), ("copying", 0, 6), ("ngram_lookup", 0, 4)):
+        probe = made(name)
+        end = -OPTIONS[name].get("n", 0) or None
+        shares = []
+        for row in probe.inputs:
+            letters = [token for token in row[: None if end is None else end] if low <= token < high]
+            shares.append(np.bincount(letters).max() / len(letters))
+        assert probe.guess == pytest.approx(np.mean(shares)), name
+    assert made("parity").guess == pytest.approx(0.5, abs=0.06)
+
+
+def test_memorised_facts_are_those_of_every_split():
+    known = {}
+    for seed in range(3):
+        probe = made("memorization", seed=seed)
+        assert (probe.inputs[:, 1::2] == 15).all() and (probe.labels[:, ::2] == -1).all()
+        for key, value in zip(probe.inputs[:, ::2].ravel(), probe.labels[:, 1::2].ravel(), strict=True):
+            assert known.setdefault(key, value) == value
+    assert len(known) == 8 and min(known.values()) >= 8
+
+
+def test_splits_differ_and_are_the_same_whenever_they_are_made(tmp_path):
+    config = probes.get_config("gconv,mqar,smoke")
+    first, again = (tasks.load(**config.data, data_dir=str(tmp_path)) for _ in range(2))
+    assert first.record == again.record and first.record["examples"] == {"train": 96, "validation": 32, "test": 32}
+    assert first.spec.every_position and first.spec.vocabulary == first.spec.classes == 64
+    assert (first.splits["validation"].inputs != first.splits["test"].inputs).any()
+    config.data.limit = 8
+    assert len(tasks.load(**config.data, data_dir=str(tmp_path)).splits["train"].labels) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options.pairs": 40}, "config.data.options of mqar: 40 pairs and queries don't fit an even length; got 64"),
+        ({"options.vocabulary": 6}, "config.data.options of mqar: 4 different ids don't fit 1 to 2"),
+        ({"length": 63}, "config.data.options of mqar: .*even length; got 63"),
+        ({"name": "parity"}, r"config.data.options of parity: parity\(\) got an unexpected keyword argument"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(tmp_path, changes, message):
+    config = probes.get_config("gconv,mqar,smoke")
+    config.data.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=message):
+        tasks.load(**config.data, data_dir=str(tmp_path))
+
+
+def test_a_config_without_a_probe_says_which_there_are():
+    with pytest.raises(ValueError, match="config:gconv,small: expected a probe after the mixer, one of mqar"):
+        probes.get_config("gconv,small")
