@@ -208,3 +208,45 @@ def test_interleaved_layers_have_the_other_mixer():
     assert [layer for layer, kind in enumerate(kinds, 1) if kind == "Attention"] == [3, 6]
     assert set(kinds) == {"Attention", "PointwiseGlobalConv"}
     assert mixed(*batch()).shape == (4, 3) and mixed.flops(16).fft > 0
+
+
+@pytest.mark.parametrize("mixer", [GCONV, ATTENTION])
+def test_scores_of_every_position_are_the_head_of_its_own_features(mixer):
+    model = classifier(*mixer, every_position=True)
+    inputs, lengths = batch()
+    scores = model(inputs, lengths)
+    assert scores.shape == (4, 16, 3) and scores.dtype == jnp.float32
+    pooled = classifier(*mixer)(inputs, lengths)  # with the same weights: the mean of the features has the mean score
+    real = (jnp.arange(16) < lengths[:, None])[..., None]
+    np.testing.assert_allclose((scores * real).sum(1) / real.sum(1), pooled, atol=1e-5)
+    assert model.flops(16).fft - classifier(*mixer).flops(16).fft == 15 * 2 * 8 * 3
+
+
+def test_learnt_positions_are_added_to_tokens_and_pixels():
+    for vocabulary in (11, 0):
+        plain, learnt = (classifier(*ATTENTION, vocabulary=vocabulary, positions=p) for p in ("none", "learnt"))
+        inputs, lengths = batch()
+        assert np.abs(learnt(inputs, lengths) - plain(inputs, lengths)).max() > 1e-3
+        learnt.positions[...] = jnp.zeros((16, 8))
+        # Their drawing moved the weights drawn after them, so it is the embedding that is compared.
+        np.testing.assert_array_equal(learnt._embed(inputs), plain._embed(inputs))
+    with pytest.raises(ValueError, match="positions must be none, sinusoidal or learnt; got 'fixed'"):
+        classifier(*ATTENTION, positions="fixed")
+
+
+@pytest.mark.parametrize("mixer", ["gconv", "gconv_plain", "gated", "content", "hybrid", "attention"])
+def test_a_causal_model_never_sees_what_comes_later(mixer):
+    """Of the probes' whole models: a leak would make recall look easy."""
+    from configs import probes
+    from gconv.data import tasks
+    from gconv.training.step import build_model
+
+    config = probes.get_config(f"{mixer},mqar,smoke")
+    spec = tasks.spec("mqar", 16, config.data.options)
+    model = build_model(config.model, spec, jax.random.key(0))
+    inputs = jax.random.randint(jax.random.key(1), (2, 16), 0, 64)
+    changed = inputs.at[:, 9:].set((inputs[:, 9:] + 1) % 64)
+    lengths = jnp.full(2, 16)
+    before, after = model(inputs, lengths), model(changed, lengths)
+    np.testing.assert_allclose(before[:, :9], after[:, :9], atol=1e-5)
+    assert np.abs(before[:, 9:] - after[:, 9:]).max() > 1e-3

@@ -9,6 +9,7 @@ from gconv.models.kernels import KernelParam, distances, taps_of
 from gconv.models.mixers import (
     S5,
     Attention,
+    ContentGlobalConv,
     FNet,
     GatedGlobalConv,
     GlobalConv,
@@ -30,6 +31,7 @@ MIXERS = {
     "gconv": lambda: PointwiseGlobalConv(FEATURES, LENGTH, **CONV, **COMMON, rngs=nnx.Rngs(0)),
     "gconv_plain": lambda: PlainGlobalConv(FEATURES, LENGTH, activation="gelu", **CONV, **COMMON, rngs=nnx.Rngs(0)),
     "gated": lambda: GatedGlobalConv(FEATURES, LENGTH, **CONV, **COMMON, rngs=nnx.Rngs(0)),
+    "content": lambda: ContentGlobalConv(FEATURES, LENGTH, boundary="circular", **COMMON, rngs=nnx.Rngs(0)),
     "attention": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=True, **COMMON, rngs=nnx.Rngs(0)),
     "transformer": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=False, **COMMON, rngs=nnx.Rngs(0)),
     "short": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=True, short_conv=True, **COMMON, rngs=nnx.Rngs(0)),
@@ -124,7 +126,27 @@ def test_gated_mixing_is_the_published_formula():
     np.testing.assert_allclose(channels_last(mixer)(x), y, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [PlainGlobalConv, PointwiseGlobalConv, GatedGlobalConv])
+@pytest.mark.parametrize("boundary", ["circular", "causal"])
+def test_a_kernel_of_the_content_is_a_sum_over_pairs_of_positions(boundary):
+    mixer = ContentGlobalConv(FEATURES, LENGTH, boundary=boundary, **COMMON, rngs=nnx.Rngs(0))
+    x, mask = inputs().swapaxes(1, 2), jnp.arange(LENGTH) < jnp.array([[12], [7], [1]])
+    q, k, v = np.split(np.asarray(mixer.short(mixer.qkv(x), mask) * mask[:, None]), 3, axis=1)
+    mixed = np.zeros(x.shape)
+    for t in range(LENGTH):
+        for s in range(LENGTH):
+            if boundary == "circular":
+                mixed[:, :, t] += k[:, :, s] * v[:, :, (t + s) % LENGTH]
+            elif s <= t:
+                mixed[:, :, t] += k[:, :, s] * v[:, :, t - s]
+    expected = mixer.out(jnp.asarray(q * mixed / np.sqrt(LENGTH), jnp.float32))
+    y = mixer(x, mask)
+    np.testing.assert_allclose((y - mixer.out(jnp.zeros_like(x))) * mask[:, None],
+                               (expected - mixer.out(jnp.zeros_like(x))) * mask[:, None], atol=1e-5)  # fmt: skip
+    with pytest.raises(ValueError, match="boundary must be circular or causal; got 'bidirectional'"):
+        ContentGlobalConv(FEATURES, LENGTH, boundary="bidirectional", **COMMON, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("kind", [PlainGlobalConv, PointwiseGlobalConv, GatedGlobalConv, ContentGlobalConv])
 def test_a_causal_mixer_never_looks_ahead(kind):
     options = {"activation": "gelu"} if kind is PlainGlobalConv else {}
     mixer = kind(FEATURES, LENGTH, boundary="causal", **options, **COMMON, rngs=nnx.Rngs(0))

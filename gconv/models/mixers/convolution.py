@@ -184,8 +184,8 @@ class ContentGlobalConv(nnx.Module):
     """A global convolution whose kernel is made of the sequence itself: no weight belongs to a lag.
 
     [q, k, v] = short(Linear(x)),   y = Linear(q ⊙ (k ⋆ v) / √length): the gated form with k in the kernel's place, for
-    each sequence its own. Tokens meet whose positions add up to the output's. `boundary` is "circular" or "causal";
-    `short` is a convolution of three taps.
+    each sequence its own. (k ⋆ v)[t] is Σ_s k[s] v[(t + s) mod L] for the boundary "circular", Σ_s k[s] v[t − s] for
+    "causal"; `short` is a convolution of three taps.
     """
 
     layout = "bcl"
