@@ -2,7 +2,8 @@
 
 ops   global_conv, every boundary and layout, over length 16 to 65,536, beside the convolutions and the attention of JAX
       and (where it is installed) PyTorch: time forward and with gradient, GB/s, memory, error against float64
-step  whole training steps of gconv, of attention and of the same gconv block in PyTorch
+step  whole training steps of gconv, of attention and of the same gconv block in PyTorch; and of every mixer at the
+      shape of every task, at equal parameters
 data  the input pipeline by itself, at each task's shape
 cost  FLOPs and memory traffic of the operations by formula; nothing is measured
 
@@ -48,6 +49,8 @@ def main(argv: list[str]) -> None:
     elif what == "step":
         for shape in training_step.SHAPES:
             rows += training_step.measure(shape, _ROUNDS.value, _SECONDS.value)
+        for task in training_step.TASKS:
+            rows += training_step.measure_task(task, _ROUNDS.value, min(_SECONDS.value, 5), training_step.memory_here())
         text, found = training_step.table(rows), training_step.bars(rows)
     elif what == "cost":
         rows = costs.measure()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs import base
 from gconv.data.tasks import Split
 from gconv.ops.convolution import BOUNDARIES, global_conv
 from scripts.benchmark import costs, operator, pipeline, rivals, training_step
@@ -53,6 +54,29 @@ def test_models_of_a_step_have_equal_parameters():
     rows = {row["model"]: row for row in training_step.measure(shape, rounds=1, seconds=0)}
     assert rows["gconv"]["parameters"] == pytest.approx(rows["attention"]["parameters"], rel=0.02)
     assert {"gconv in PyTorch, blc", "gconv in PyTorch, bcl"} < set(rows)
+
+
+def test_a_step_that_needs_too_much_memory_is_not_run(monkeypatch):
+    monkeypatch.setattr(training_step, "TOKENS", 1024)
+    monkeypatch.setattr(training_step, "MIXERS", ("gconv",))
+    monkeypatch.setattr(training_step, "WITH_ATTENTION", ("attention",))
+    ours, attention = training_step.measure_task("image", rounds=1, seconds=0, most_bytes=2**24)
+    assert ours["bytes"] < 2**24 < attention["bytes"] and "seconds" not in attention
+    assert ours["examples_per_second"] == pytest.approx(1 / ours["seconds"])
+    assert f"not run: needs {attention['bytes'] / 2**30:.0f} GiB" in training_step.task_table([ours, attention])
+
+
+def test_every_mixer_is_recorded_on_every_task_at_equal_parameters():
+    rows = [row for row in json.loads((RECORDS / "step.json").read_text())["rows"] if "task" in row]
+    shapes = {"listops": 2048, "text": 4096, "retrieval": 4000, "image": 1024, "pathfinder": 1024, "pathx": 16_384}
+    assert set(training_step.TASKS) == set(shapes)
+    for task, length in shapes.items():
+        of = {row["model"]: row for row in rows if row["task"] == task}
+        assert set(of) == set(base.MIXERS) - {"matrix"}  # whose weights grow with the square of the length
+        assert all(row["length"] == length for row in of.values())
+        for row in of.values():
+            assert row["parameters"] == pytest.approx(of["attention"]["parameters"], rel=0.05)
+            assert "seconds" in row or row["bytes"] > 2**33
 
 
 def test_throughput_counts_examples(monkeypatch):
