@@ -48,7 +48,7 @@ def global_conv(
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
     x, kernel, out = x.astype(dtype), (kernel.T if layout == "blc" else kernel).astype(dtype), x.dtype
     if method == "auto":
-        method = _faster_method(kernel.shape[1])
+        method = faster_method(kernel.shape[1])
     if method == "fft":
         return _fft(x, kernel, boundary, layout).astype(out)
     apply = {"shift": _shift, "direct": _direct, "reference": _reference}[method]
@@ -90,7 +90,8 @@ def _check(x: jax.Array, kernel: jax.Array, boundary: str, layout: str, method: 
         raise ValueError(f"kernel must have an odd number of taps, lag 0 in the middle; got shape {kernel.shape}")
 
 
-def _faster_method(taps: int) -> str:
+def faster_method(taps: int) -> str:
+    """What "auto" takes."""
     return "fft" if taps > MOST_SHIFTS else "shift"
 
 
@@ -98,21 +99,28 @@ def _faster_method(taps: int) -> str:
 # the FFT at 4 taps, 0.2 to 1.5 at 8 and 0.5 to 3.6 at 16; `direct` 0.2 to 0.8 at 1 tap and 2 to 24 beyond.
 MOST_SHIFTS = 4
 
-# From here on kernel is (channels, taps) and x, but in _fft, (batch, channels, length), both float32 or float64.
+# In these functions kernel is (channels, taps) and x, but in _fft, (batch, channels, length), both float32 or float64.
 
 
 def _fft(x: jax.Array, kernel: jax.Array, boundary: str, layout: str) -> jax.Array:
-    taps, length = kernel.shape[1], x.shape[layout.index("l")]
-    if boundary == "circular":
-        lags = Lags(0, circular=True, mirrored=True)  # tap k stands for lag −k
-        if largest_prime_factor(length) > LARGEST_FAST_PRIME:
-            # The same sum without a circle, whose transform may be padded: each tap at two lags, L apart.
-            around = jnp.pad(kernel, ((0, 0), (0, length - taps)))
-            kernel = jnp.concatenate([around[:, 1:], around], axis=1)
-            lags = Lags(1 - length, circular=False, mirrored=True)
-    else:
-        lags = Lags(-(taps // 2) if boundary == "bidirectional" else 0, circular=False)
+    length = x.shape[layout.index("l")]
+    lags, unrolled = fft_lags(length, kernel.shape[1], boundary)
+    if unrolled:
+        around = jnp.pad(kernel, ((0, 0), (0, length - kernel.shape[1])))
+        kernel = jnp.concatenate([around[:, 1:], around], axis=1)
     return convolve(x, kernel, lags, layout)
+
+
+def fft_lags(length: int, taps: int, boundary: str) -> tuple[Lags, bool]:
+    """The lags that an FFT gets a kernel's taps at; and whether the circle is unrolled for it.
+
+    That is the same sum without a circle, whose transform may be padded: each tap at two lags, L apart, 2L − 1 in all.
+    """
+    if boundary != "circular":
+        return Lags(-(taps // 2) if boundary == "bidirectional" else 0, circular=False), False
+    unrolled = largest_prime_factor(length) > LARGEST_FAST_PRIME
+    # tap k stands for lag −k
+    return Lags(1 - length if unrolled else 0, circular=not unrolled, mirrored=True), unrolled
 
 
 def _fused(x: jax.Array, kernel: jax.Array, boundary: str, layout: str) -> jax.Array:

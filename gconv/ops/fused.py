@@ -25,7 +25,7 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from gconv.ops.spectral import Lags, Transform, _kernel_from, _kernel_spectrum, _twist
+from gconv.ops.spectral import Lags, Transform, kernel_from, kernel_spectrum, twist_table
 
 SHORTEST, LONGEST = 256, 16384  # 16 × 16 is the least that matrix units take, 128 × 128 what shared memory holds
 
@@ -71,7 +71,7 @@ def _convolve(x: jax.Array, kernel: jax.Array, lags: Lags, interpret: bool) -> j
     batch, channels, length = x.shape
     transform, rows = _plan(length, lags)
     x, (n1, n2) = _blocks(x, rows)
-    spectrum = _kernel_spectrum(kernel, jnp.asarray(_twist(transform, jnp.float32)), transform, lags)
+    spectrum = kernel_spectrum(kernel, jnp.asarray(twist_table(transform, jnp.float32)), transform, lags)
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
     spectrum = spectrum.reshape(channels, n2, n1).swapaxes(1, 2)
     ones = _answer_to_ones(kernel, length, lags).reshape(channels, n1, n2)
@@ -106,7 +106,7 @@ def _correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, interpret: bo
     )(x, dy, *_tables(n1, n2))
     spectrum = jax.lax.complex(real, imaginary).swapaxes(1, 2).reshape(channels, length)
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
-    return _kernel_from(spectrum, jnp.asarray(_twist(transform, jnp.float32)), transform, lags, taps)
+    return kernel_from(spectrum, jnp.asarray(twist_table(transform, jnp.float32)), transform, lags, taps)
 
 
 def _convolve_body(x, kernel_r, kernel_i, ones, f1r, f1i, f2r, f2i, tr, ti, wr, wi, y):

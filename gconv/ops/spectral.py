@@ -98,7 +98,7 @@ def smooth_length(n: int) -> int:
 def _convolve(x: jax.Array, kernel: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str) -> jax.Array:
     batch, length = x.shape[0], x.shape[layout.index("l")]
     transform = plan(batch, length, taps, lags)
-    spectrum = _kernel_spectrum(kernel, twist, transform, lags)
+    spectrum = kernel_spectrum(kernel, twist, transform, lags)
     # A kernel's mirror image has the conjugate spectrum: so forward and gradient share one transform of the kernel.
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
     y = _inverse(_forward(x, twist, transform, layout) * spectrum, twist, transform, batch, length)
@@ -109,7 +109,7 @@ def _correlate(x: jax.Array, dy: jax.Array, twist: jax.Array, *, lags: Lags, tap
     transform = plan(x.shape[0], x.shape[layout.index("l")], taps, lags)
     product = jnp.conj(_forward(x, twist, transform, layout)) * _forward(dy, twist, transform, layout)
     total = _sum_of_rows(product)
-    return _kernel_from(jnp.conj(total) if lags.mirrored else total, twist, transform, lags, taps)
+    return kernel_from(jnp.conj(total) if lags.mirrored else total, twist, transform, lags, taps)
 
 
 def _swap(x: jax.Array, tiled: int) -> jax.Array:
@@ -140,7 +140,7 @@ def _sum_of_rows(x: jax.Array) -> jax.Array:
     return sum(rest, x[0])
 
 
-def _twist(transform: Transform, dtype: Any) -> np.ndarray:
+def twist_table(transform: Transform, dtype: Any) -> np.ndarray:
     """exp(−iπt/2n) for each of n points; empty where nothing is twisted.
 
     A table, because the compiler would otherwise work out a cosine at each of the elements that it multiplies.
@@ -175,7 +175,7 @@ def _inverse(spectrum: jax.Array, twist: jax.Array, transform: Transform, batch:
     return jnp.concatenate([y.real, y.imag])[:batch]
 
 
-def _kernel_spectrum(kernel: jax.Array, twist: jax.Array, transform: Transform, lags: Lags) -> jax.Array:
+def kernel_spectrum(kernel: jax.Array, twist: jax.Array, transform: Transform, lags: Lags) -> jax.Array:
     """(channels, taps) → (channels, frequencies). Negative lags stand at the ring's end: z⁻ᵐ = zⁿ⁻ᵐ · z⁻ⁿ."""
     (_, taps), n = kernel.shape, transform.points
     before, after = kernel[:, : -lags.first], kernel[:, -lags.first :]  # lags below 0, and from 0 on
@@ -187,8 +187,8 @@ def _kernel_spectrum(kernel: jax.Array, twist: jax.Array, transform: Transform, 
     return jnp.fft.fft(jax.lax.complex(after, before) * twist)
 
 
-def _kernel_from(spectrum: jax.Array, twist: jax.Array, transform: Transform, lags: Lags, taps: int) -> jax.Array:
-    """The transpose of `_kernel_spectrum`, up to the scale of an inverse transform: where each lag is read off."""
+def kernel_from(spectrum: jax.Array, twist: jax.Array, transform: Transform, lags: Lags, taps: int) -> jax.Array:
+    """The transpose of `kernel_spectrum`, up to the scale of an inverse transform: where each lag is read off."""
     n = transform.points
     if transform.form == "twisted":
         ring = jnp.fft.ifft(spectrum) * jnp.conj(twist)
@@ -216,7 +216,7 @@ def _partitioned(
 ) -> Any:
     local = functools.partial(_LOCAL[primitive], lags=lags, taps=taps, layout=layout)
     axes, channel, time = " ".join(layout), layout.index("c"), layout.index("l")
-    twist = _twist(plan(a[0], a[time], taps, lags), dtype)
+    twist = twist_table(plan(a[0], a[time], taps, lags), dtype)
 
     def partition(mesh: Any, operands: Any, result: Any) -> Any:
         del result

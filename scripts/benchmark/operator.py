@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gconv.ops import fused, global_conv
+from gconv.models.kernels import taps_of
+from gconv.ops import cost, fused, global_conv
 from gconv.ops.attention import attention
 from gconv.ops.convolution import BOUNDARIES
 from scripts.benchmark import rivals
@@ -33,8 +34,7 @@ def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
 
     torch = rivals.torch_or_none()
     for boundary in BOUNDARIES:
-        taps = 2 * length - 1 if boundary == "bidirectional" else length
-        kernel = rng.standard_normal((taps, CHANNELS), np.float32) / np.float32(np.sqrt(length))
+        kernel = rng.standard_normal((taps_of(length, boundary), CHANNELS), np.float32) / np.float32(np.sqrt(length))
         for layout in ("blc", "bcl"):
             operands = [np.ascontiguousarray(np.swapaxes(a, -1, -2)) if layout == "bcl" else a for a in (x, kernel, dy)]
 
@@ -63,9 +63,16 @@ def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
     for which, functions in (("forward", forward), ("gradient", gradient)):
         for row, seconds_taken in zip(rows, medians(functions, rounds, seconds).values(), strict=True):
             row[which] = seconds_taken
-    for row in rows:  # x read once and y written once is the least that any method can move
-        row["gb_per_second"] = 2 * x.nbytes / row["forward"] / 1e9
     return rows
+
+
+def least_bytes(row: dict[str, Any]) -> int:
+    """What any method must move in the forward pass of a row: the two passes over x and y, or attention's four."""
+    batch, length, boundary = row["batch"], row["length"], row["boundary"]
+    itemsize = 2 if "fused" in row["method"] else 4
+    if not boundary:
+        return cost.attention_bytes(batch, length, CHANNELS, itemsize)
+    return cost.global_conv_bytes(batch, length, CHANNELS, taps_of(length, boundary), itemsize)
 
 
 def _fused(boundary: str) -> Callable[..., jax.Array]:
@@ -116,7 +123,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         error = f"{max(row['error'].values()):.0e}" if "error" in row else "–"
         lines.append(
             f"| {row['length']} | {row['batch']} | {row['method']} {row['boundary']} | {1e3 * row['forward']:.2f} |"
-            f" {1e3 * row['gradient']:.2f} | {row['gb_per_second']:.1f} | {memory} | {error} |"
+            f" {1e3 * row['gradient']:.2f} | {least_bytes(row) / row['forward'] / 1e9:.1f} | {memory} | {error} |"
         )
     return "\n".join(lines)
 

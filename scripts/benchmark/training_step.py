@@ -1,12 +1,16 @@
-"""Whole training steps: gconv's model, an attention model of equal parameters, and the same gconv block in PyTorch."""
+"""Whole training steps: gconv beside the same block in PyTorch, and every mixer at the shape of every task."""
 
+import importlib
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
 from configs import base
-from gconv.training.match import compiled_step
+from gconv.data import tasks
+from gconv.training.match import compiled_step, match
 from scripts.benchmark import rivals
 from scripts.benchmark.timing import medians
 
@@ -51,23 +55,110 @@ def measure(shape: Shape, rounds: int, seconds: float) -> list[dict[str, Any]]:
     ]
 
 
+# One small model for all tasks, so that two cores carry it at every length; each step takes as many tokens.
+LAYERS, FEATURES, HEADS, TOKENS = 2, 64, 2, 16_384
+TOKEN_WEIGHTS = 16_384  # of each matrix of MLP-Mixer's token perceptron: its units are so many over the length
+TASKS = ("listops", "text", "retrieval", "image", "pathfinder", "pathx")
+MIXERS = ("gconv", "gconv_plain", "gated", "local", "fnet", "mlp_mixer", "ssm")
+WITH_ATTENTION = ("attention", "transformer", "hybrid")  # measured after the others, for fewer rounds
+SETTING = (
+    f"Every mixer on every task's shape: {LAYERS} layers, {TOKENS:,} tokens a step, no dropout. Each has the width at"
+    f" which its parameters come nearest to those of attention at {FEATURES} features and {HEADS} heads. So that they"
+    " can at every length, long kernels are SGConv's, whose parameters grow with its logarithm, and a token perceptron"
+    f" has {TOKEN_WEIGHTS:,} ÷ length units. hybrid has attention as its second layer."
+)
+
+
+def task_config(task: str, mixer: str) -> ConfigDict:
+    """The task's config with the small model, before its width is matched."""
+    config = importlib.import_module(f"configs.{task}").get_config(mixer)
+    base.shape(config, LAYERS, FEATURES, HEADS)
+    config.model.dropout = 0.0
+    options = config.model.mixer_options
+    if "kernel" in options and not options.taps:
+        options.kernel, kernel_options = base.KERNELS["multi_scale"]
+        options.kernel_options = ConfigDict(kernel_options)
+    if mixer == "mlp_mixer":
+        options.hidden = TOKEN_WEIGHTS // config.data.length
+    if config.model.interleave.every:
+        config.model.interleave.every = LAYERS
+    return config
+
+
+def measure_task(task: str, rounds: int, seconds: float, most_bytes: float) -> list[dict[str, Any]]:
+    """One row a mixer, as `measure`'s. No seconds for a step that needs more than most_bytes, by XLA's own account."""
+    reference = task_config(task, "attention")
+    documents, length = len(tasks.TASKS[task].features), reference.data.length
+    batch = TOKENS // (documents * length)
+    rows: list[dict[str, Any]] = []
+    taken: dict[str, float] = {}
+    for group, most_rounds in ((MIXERS, rounds), (WITH_ATTENTION, 3)):
+        runs = {}
+        for mixer in group:
+            config = task_config(task, mixer)
+            row = {"task": task, "documents": documents, "length": length, "batch": batch, "model": mixer}
+            rows.append(row)
+            config.model.features = match(config, reference, "parameters")
+            run, facts = compiled_step(config, batch)
+            row |= {"features": config.model.features, **facts}
+            if facts["bytes"] <= most_bytes:
+                runs[mixer] = run
+        taken |= medians(runs, most_rounds, seconds)
+    return [
+        row | {"seconds": taken[row["model"]], "examples_per_second": batch / taken[row["model"]]}
+        if row["model"] in taken
+        else row
+        for row in rows
+    ]
+
+
+def memory_here() -> float:
+    """Bytes that a step may take: what the accelerator's allocator has, or three quarters of the machine's memory."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit", 0.75 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def task_table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        SETTING,
+        "",
+        "| task | documents × length | batch | model | features | parameters | examples/s | ms a step | memory |",
+        "|---|---:|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        if "seconds" in row:
+            speed = f"{row['examples_per_second']:.3g} | {1e3 * row['seconds']:.0f}"
+        else:
+            speed = f"not run: needs {row['bytes'] / 2**30:.0f} GiB | –"
+        lines.append(
+            f"| {row['task']} | {row['documents']} × {row['length']} | {row['batch']} | {row['model']} |"
+            f" {row['features']} | {row['parameters']:,} | {speed} | {row['bytes'] / 2**20:,.0f} MiB |"
+        )
+    return "\n".join(lines)
+
+
 def table(rows: list[dict[str, Any]]) -> str:
+    """Of the comparison with PyTorch, then of the tasks."""
+    of_tasks = [row for row in rows if "task" in row]
     lines = [
         "| length | features | layers | batch | model | ms a step | examples/s | parameters | temporary memory |",
         "|---:|---:|---:|---:|---|---:|---:|---:|---:|",
     ]
     for row in rows:
+        if "task" in row:
+            continue
         parameters = f"{row['parameters']:,}" if "parameters" in row else "the same"
         memory = f"{row['bytes'] / 2**20:,.0f} MiB" if "bytes" in row else "–"
         lines.append(
             f"| {row['length']} | {row['features']} | {row['layers']} | {row['batch']} | {row['model']} |"
             f" {1e3 * row['seconds']:.0f} | {row['examples_per_second']:,.0f} | {parameters} | {memory} |"
         )
-    return "\n".join(lines)
+    return "\n".join(lines) + ("\n\n" + task_table(of_tasks) if of_tasks else "")
 
 
 def bars(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
     found = []
+    rows = [row for row in rows if "task" not in row]
     for shape in sorted({row["length"] for row in rows}):
         time = {row["model"]: row["seconds"] for row in rows if row["length"] == shape}
         rival = [seconds for model, seconds in time.items() if "PyTorch" in model]

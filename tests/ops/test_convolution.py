@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gconv.ops import convolution
-from gconv.ops.convolution import BOUNDARIES, global_conv, mixing_matrix
+from gconv.ops.convolution import BOUNDARIES, LAYOUTS, global_conv, mixing_matrix
 from gconv.ops.spectral import Lags, plan, smooth_length
 
 LENGTHS = (1, 2, 7, 12, 13, 31, 64)
@@ -143,6 +143,29 @@ def test_long_sequences_stay_exact(boundary, length):
     ours = value_and_gradients(*(jnp.asarray(a, jnp.float32) for a in (x, kernel, dy)))
     for mine, best in zip(ours, exact, strict=True):
         assert np.linalg.norm(mine - np.asarray(best)) / np.linalg.norm(best) < 2e-6
+
+
+@pytest.mark.parametrize("remat, most", [(False, 3.4), (True, 2.5)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_a_stack_of_layers_keeps_little_for_its_gradient(boundary, layout, remat, most):
+    """Temporary memory of eight layers in a scan, forward and backward, a layer: in multiples of x."""
+    layers, batch, channels, length = 8, 8, 16, 1024
+    taps = 2 * length - 1 if boundary == "bidirectional" else length
+    shapes = [(batch, channels, length), (layers, channels, taps)]
+    if layout == "blc":
+        shapes = [(batch, length, channels), (layers, taps, channels)]
+    x, kernels = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+
+    def layer(x, kernel):
+        y = global_conv(x, kernel, boundary=boundary, layout=layout)
+        return x + jax.checkpoint(jax.nn.gelu)(y), None  # as in the models, which keep y alone for it
+
+    def loss(x, kernels):
+        return jnp.sum(jnp.square(jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, kernels)[0]))
+
+    memory = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, kernels).compile().memory_analysis()
+    assert memory.temp_size_in_bytes / layers <= most * 4 * batch * channels * length
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)

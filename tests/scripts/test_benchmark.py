@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs import base
 from gconv.data.dataset import Split
 from gconv.ops.convolution import BOUNDARIES, global_conv
-from scripts.benchmark import operator, pipeline, rivals, training_step
+from scripts.benchmark import costs, operator, pipeline, rivals, training_step
 from scripts.benchmark.timing import medians
 
 RECORDS = Path(__file__).parents[2] / "experiments/records/benchmark"
@@ -55,6 +56,29 @@ def test_models_of_a_step_have_equal_parameters():
     assert {"gconv in PyTorch, blc", "gconv in PyTorch, bcl"} < set(rows)
 
 
+def test_a_step_that_needs_too_much_memory_is_not_run(monkeypatch):
+    monkeypatch.setattr(training_step, "TOKENS", 1024)
+    monkeypatch.setattr(training_step, "MIXERS", ("gconv",))
+    monkeypatch.setattr(training_step, "WITH_ATTENTION", ("attention",))
+    ours, attention = training_step.measure_task("image", rounds=1, seconds=0, most_bytes=2**24)
+    assert ours["bytes"] < 2**24 < attention["bytes"] and "seconds" not in attention
+    assert ours["examples_per_second"] == pytest.approx(1 / ours["seconds"])
+    assert f"not run: needs {attention['bytes'] / 2**30:.0f} GiB" in training_step.task_table([ours, attention])
+
+
+def test_every_mixer_is_recorded_on_every_task_at_equal_parameters():
+    rows = [row for row in json.loads((RECORDS / "step.json").read_text())["rows"] if "task" in row]
+    shapes = {"listops": 2048, "text": 4096, "retrieval": 4000, "image": 1024, "pathfinder": 1024, "pathx": 16_384}
+    assert set(training_step.TASKS) == set(shapes)
+    for task, length in shapes.items():
+        of = {row["model"]: row for row in rows if row["task"] == task}
+        assert set(of) == set(base.MIXERS) - {"matrix"}  # whose weights grow with the square of the length
+        assert all(row["length"] == length for row in of.values())
+        for row in of.values():
+            assert row["parameters"] == pytest.approx(of["attention"]["parameters"], rel=0.05)
+            assert "seconds" in row or row["bytes"] > 2**33
+
+
 def test_throughput_counts_examples(monkeypatch):
     clock = iter([0.0, 0.0, 1.0, 2.0, 4.0])
     monkeypatch.setattr(pipeline.time, "perf_counter", lambda: next(clock))
@@ -72,7 +96,7 @@ def test_every_task_with_a_config_has_its_throughput(monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["speed"], "expected ops, step or data; got speed"),
+    (["speed"], "expected ops, step, data or cost; got speed"),
     (["ops", "--lengths=16,x"], "--lengths: expected whole numbers from 2 on; got 'x'"),
     (["data", "--output=/dev/null/x"], "--output: /dev/null/x can't be written"),
 ])  # fmt: skip
@@ -91,3 +115,9 @@ def test_published_tables_are_those_of_their_records(name, module):
     assert record["goals"] == [list(goal) for goal in module.bars(record["rows"])]
     for what, ratio, bound in record["goals"]:
         assert f"| {what} | {ratio:.3g} | {bound:.3g} | {'met' if ratio <= bound else 'MISSED'} |" in published
+
+
+def test_published_costs_are_those_of_the_formulas():
+    rows = costs.measure()
+    assert (RECORDS / "cost.md").read_text() == costs.table(rows) + "\n"
+    assert json.loads((RECORDS / "cost.json").read_text())["rows"] == rows

@@ -39,4 +39,4 @@ class MlpMixer(nnx.Module):
         return self.down(gelu(self.up(x)))
 
     def flops(self, length: int) -> cost.Flops:
-        return cost.dense(self.features, length, 2 * self.hidden)
+        return cost.token_perceptron(length, self.features, self.hidden)

@@ -74,10 +74,9 @@ class S5(nnx.Module):
         return rate, ((rate - 1) / eigenvalues)[:, None] * b
 
     def flops(self, length: int) -> cost.Flops:
-        # B once, C twice, of real and imaginary parts; a scan combines each element about twice, for 14 FLOPs.
+        # B once, C twice, of real and imaginary parts
         dense = cost.dense(length, self.features, 6 * self.states + 2 * self.features)
-        scans = 2.0 * 2 * 14 * length * self.states
-        return dense + cost.Flops(scans, scans)
+        return dense + cost.scan(length, self.states) + cost.scan(length, self.states)
 
 
 def _scan(rate: jax.Array, inputs: jax.Array) -> jax.Array:
