@@ -25,7 +25,7 @@ def base(mixer: str) -> ConfigDict:
             },
             "init_from": "",  # a run whose best parameters this one starts from; at another length, see kernel_length
             "mixer": mixer,  # as results and tables name it
-            "match": "",  # the figure in which the width makes this equal to attention, if any
+            "match": "",  # the figure in which the width makes this equal to attention (that: to gconv), if any
             "data": {
                 "name": "",
                 "variant": "",
@@ -74,7 +74,8 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
     """The config that MIXER[,NAME…] asks for: the task's, with a kernel, a preset and a match where they are named.
 
     `task` fills in the published setting of config.mixer, a preset changes it; kernels and `match=FIGURE` are the same
-    for every task. ValueError for a name that isn't known, or a kernel for a mixer that has none.
+    for every task. A match is to modern attention, and attention's own is to gconv. ValueError for a name that isn't
+    known, or a kernel for a mixer that has none.
     """
     mixer, *names = (arg or "").split(",")
     if mixer not in MIXERS:
@@ -103,7 +104,8 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
         from gconv.training.match import match
 
         sizes = [name for name in names if name in presets and name != "sgconv"]  # that is for convolutions only
-        reference = resolve(",".join([REFERENCE, *sizes]), task, presets)
+        other = "gconv" if mixer == "attention" else "attention"
+        reference = resolve(",".join([other, *sizes]), task, presets)
         reference.batch_size = config.batch_size
         config.match = figure
         config.model.features = match(config, reference, figure)
@@ -111,7 +113,6 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
 
 
 MATCHES = ("parameters", "flops", "flops_direct", "time")
-REFERENCE = "attention"  # whose figure a match is to
 
 
 # Name → class and options. LongConv, SGConv, MRConv, CKConv and Hyena, S4D, GFNet.

@@ -33,6 +33,15 @@ def test_a_match_is_the_nearest_width(mixer, figure):
     assert distance < 0.3 * reference
 
 
+def test_attention_is_matched_to_gconv():
+    goal = match.parameters(text.get_config("gconv,small"))
+    made = text.get_config("attention,small,match=parameters")
+    wider = text.get_config("attention,small")
+    assert made.match == "parameters" and wider.model.features == 32
+    wider.model.features = made.model.features + 8
+    assert abs(match.parameters(made) - goal) <= abs(match.parameters(wider) - goal) < 0.3 * goal
+
+
 def test_four_matches_are_four_widths():
     made = {figure: text.get_config(f"gconv,small,match={figure}").model.features for figure in FIGURES}
     # At length 256 a free kernel weighs much and its FFT little.

@@ -1,0 +1,183 @@
+"""Long Range Arena at full scale: gconv, attention at its published size and at gconv's parameters, and the original.
+
+Matrix products are in bf16, FFTs in float32.
+
+    python -m experiments.run lra --preset= --workdir=runs             # as often as it is interrupted
+    python -m experiments.table lra --preset= --workdir=runs --output=experiments/records/lra
+    python -m experiments.lra                                          # the README's table
+
+The last writes experiments/records/lra/main.md: those results where there are records of them, with minutes and device,
+beside the published figures; and what the runs should take, projected by the cost model (`hours`). A cell without
+a record says "not run".
+"""
+
+import statistics
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from configs import image, listops, pathfinder, pathx, retrieval, text
+from experiments import grid, table
+from experiments.grid import Part, Table
+from gconv import cli
+from gconv.errors import UserError
+from gconv.models.mixers import PointwiseGlobalConv
+from gconv.ops import cost
+from gconv.training.match import spec_of
+from gconv.training.step import build_model
+
+CONFIGS = {
+    "ListOps": listops,
+    "Text": text,
+    "Retrieval": retrieval,
+    "Image": image,
+    "Pathfinder": pathfinder,
+    "Path-X": pathx,
+}
+BF16 = {"model.dtype": "bfloat16"}
+
+TABLE = Table(
+    title="Long Range Arena, the full setting",
+    rows={
+        "gconv": Part("gconv"),
+        "attention, gconv's parameters": Part("attention,match=parameters"),
+        "attention, modern": Part("attention"),
+        "attention, original": Part("transformer"),
+    },
+    columns={task: Part(module.__name__.rpartition(".")[2], BF16) for task, module in CONFIGS.items()},
+)
+
+# Test accuracy (%) in the order of CONFIGS, None where the source has none or "fail".
+PUBLISHED: dict[str, tuple[tuple[float | None, ...], str]] = {
+    "Transformer": ((36.37, 64.27, 57.46, 42.44, 71.40, None), "Tay et al. 2021"),
+    "Transformer, re-run": ((37.11, 65.21, 79.14, 42.94, 71.83, None), "Ma et al. 2022 (Mega)"),
+    "S5": ((62.15, 89.31, 91.40, 88.00, 95.33, 98.58), "Smith et al. 2023"),
+    "SGConv, a global convolution": ((61.45, 89.20, 91.11, 87.97, 95.46, 97.83), "Li et al. 2022"),
+    "Mega, moving average and attention": ((63.14, 90.43, 91.25, 90.44, 96.01, 97.98), "Ma et al. 2022"),
+    "Megalodon, the best average found": ((63.79, 90.48, 91.76, 89.42, 98.13, 98.17), "Ma et al. 2024"),
+}
+
+
+class Device(NamedTuple):
+    """What a chip is said to do at best, by its maker, and of how many chips the machine is made."""
+
+    bf16: float  # FLOP/s of matrix products
+    fft: float  # FLOP/s of an FFT's arithmetic: float32 outside of the matrix units
+    bandwidth: float  # bytes/s of memory
+    chips: int
+
+
+DEVICES = {
+    "one H200": Device(989e12, 67e12, 4.8e12, 1),
+    # No float32 rate of the vector unit is published for TPUs: a thirty-second of the matrix unit's is assumed.
+    "TPU v5e-8": Device(197e12, 197e12 / 32, 819e9, 8),
+    "TPU v4-32": Device(275e12, 275e12 / 32, 1228e9, 16),
+}
+REACHED = 0.4  # of those rates, assumed
+
+
+class Cost(NamedTuple):
+    """Of a whole training, by formula: a step is three times the forward pass of its batch."""
+
+    products: float  # FLOPs of dense layers and attention
+    ffts: float  # FLOPs
+    moved: float  # bytes
+
+
+def training(config: Any) -> Cost:
+    """Of a config with gconv's or attention's blocks.
+
+    Bytes: each dense layer and attention read and write what they must once, in bf16; a convolution by FFT passes its
+    float32 activations eight times (pad and transform, product, back, real and complex); norm, activation and residual
+    pass four times.
+    """
+    model = nnx.eval_shape(lambda: build_model(config.model, spec_of(config), jax.random.key(0)))
+    length, width = config.data.length, config.model.features
+    total, ffts, moved = model.flops(length).fft, 0.0, 0.0
+    documents = 2 if model.pairs else 1
+    for block in model.blocks:
+        moved += 4 * 2 * length * width
+        if isinstance(block.mixer, PointwiseGlobalConv):
+            ffts += documents * block.mixer.conv.flops(length).fft
+            moved += 8 * 4 * length * width + cost.dense_bytes(length, width, 2 * width, itemsize=2)
+        else:
+            moved += cost.attention_bytes(1, length, width, itemsize=2)
+            moved += cost.dense_bytes(length, width, 4 * width, itemsize=2)
+        if block.has_mlp:
+            moved += 2 * cost.dense_bytes(length, width, block.mlp.hidden, itemsize=2)
+    forwards = 3.0 * config.batch_size * config.steps
+    return Cost(forwards * (total - ffts), forwards * ffts, forwards * documents * moved)
+
+
+def hours(of: Cost, device: Device) -> float:
+    """What a training should take on a machine: REACHED of a chip's rates, the chips sharing the batch.
+
+    The greater of the times of its arithmetic and of its memory traffic (the roofline of Williams et al. 2009). Hosts,
+    exchanges between chips and evaluation are left out, so this is a guess from below.
+    """
+    arithmetic = of.products / device.bf16 + of.ffts / device.fft
+    return max(arithmetic, of.moved / device.bandwidth) / (REACHED * device.chips) / 3600
+
+
+def results(records: list[dict[str, Any]]) -> list[str]:
+    """Ours and the published, row by row."""
+    cells = table.cells(records)
+    lines = ["| model | " + " | ".join(CONFIGS) + " | source |", "|---|" + "---:|" * len(CONFIGS) + "---|"]
+    for row in TABLE.rows:
+        done = [result for task in CONFIGS if (row, task) in cells for result in cells[row, task].results]
+        shown = [table.shown(cells[row, task]) if (row, task) in cells else "not run" for task in CONFIGS]
+        lines.append(f"| **{row}** | " + " | ".join(shown) + f" | {_made_on(done)} |")
+    for name, (scores, source) in PUBLISHED.items():
+        lines.append(f"| {name} | " + " | ".join("–" if s is None else f"{s:.2f}" for s in scores) + f" | {source} |")
+    return lines
+
+
+def _made_on(done: list[dict[str, Any]]) -> str:
+    if not done:
+        return "this repository"
+    minutes = statistics.median(result["train_seconds"] / 60 for result in done)
+    return f"this repository, {', '.join(dict.fromkeys(r['device'] for r in done))}, a median of {minutes:.0f} minutes"
+
+
+def projections() -> list[str]:
+    """Hours and chip-hours of one seed, by task and machine."""
+    lines = ["| one seed | " + " | ".join(CONFIGS) + " | all, chip-hours |", "|---|" + "---:|" * (len(CONFIGS) + 1)]
+    costs = {row: [training(m.get_config(part.names)) for m in CONFIGS.values()] for row, part in TABLE.rows.items()}
+    for name, device in DEVICES.items():
+        for row, of_tasks in costs.items():
+            taken = [hours(of_task, device) for of_task in of_tasks]
+            texts = [f"{60 * h:.0f} min" if h < 2 else f"{h:.1f} h" for h in taken]
+            lines.append(f"| {row}, {name} | " + " | ".join(texts) + f" | {device.chips * sum(taken):.0f} |")
+    return lines
+
+
+def page() -> str:
+    path = grid.records_path("lra", "")
+    records = grid.read_records("lra", "") if path.exists() else []
+    return "\n".join(
+        [
+            "Test accuracy (%), the full setting:",
+            "",
+            *results(records),
+            "",
+            f"Training time **projected, not measured**, at {REACHED:.0%} of the makers' peak rates"
+            " (`experiments/lra.py` has the formulas):",
+            "",
+            *projections(),
+            "",
+        ]
+    )
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise UserError(f"unexpected argument {argv[1]!r}")
+    path = grid.RECORDS / "lra" / "main.md"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(page())
+    print(page())
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,48 @@
+"""The page of Long Range Arena: ours where there are records, the published figures, projected hours."""
+
+import jax
+import pytest
+
+from configs import image, text
+from experiments import grid, lra
+from gconv.training.match import spec_of
+from gconv.training.step import build_model
+
+
+def test_the_committed_page_is_the_one_its_records_make():
+    assert (grid.RECORDS / "lra" / "main.md").read_text() == lra.page()
+
+
+def test_a_result_stands_in_its_cell_and_the_others_say_not_run():
+    result = {"test_accuracy": 0.9, "train_seconds": 600.0, "device": "a GPU"}
+    records = [
+        {"row": "gconv", "column": "Text", "seed": seed, "selected": True, "state": "finished", "result": result}
+        for seed in range(3)
+    ]
+    ours, matched = lra.results(records)[2:4]
+    assert ours.split(" | ")[1:] == [
+        *("not run", "90.0 ± 0.0", "not run", "not run", "not run", "not run"),
+        "this repository, a GPU, a median of 10 minutes |",
+    ]
+    assert matched.count("not run") == 6 and "this repository |" in matched
+
+
+@pytest.mark.parametrize("mixer", ["gconv", "attention"])
+def test_a_training_is_three_times_the_forward_passes_of_its_batches(mixer):
+    config = image.get_config(f"{mixer},small")
+    flops = build_model(config.model, spec_of(config), jax.random.key(0)).flops(config.data.length)
+    cost = lra.training(config)
+    assert cost.products + cost.ffts == pytest.approx(3 * config.steps * config.batch_size * flops.fft)
+    assert (cost.ffts > 0) == (mixer == "gconv")
+    config.batch_size *= 2
+    assert lra.training(config).moved == 2 * cost.moved
+
+
+def test_hours_follow_chips_and_the_slower_of_arithmetic_and_memory():
+    cost = lra.training(text.get_config("gconv,small"))
+    fast = lra.Device(bf16=1e30, fft=1e30, bandwidth=1e9, chips=1)
+    hours = cost.moved / 1e9 / lra.REACHED / 3600
+    assert lra.hours(cost, fast) == pytest.approx(hours)
+    assert lra.hours(cost, fast._replace(chips=4)) == pytest.approx(hours / 4)
+    slow = lra.Device(bf16=1e6, fft=2e6, bandwidth=1e30, chips=1)
+    assert lra.hours(cost, slow) == pytest.approx((cost.products / 1e6 + cost.ffts / 2e6) / lra.REACHED / 3600)
