@@ -1,7 +1,11 @@
 """Dot-product attention and rotary positions, as functions of arrays."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+
+from gconv.ops.headwise import headwise
 
 
 def attention(
@@ -12,10 +16,20 @@ def attention(
     q, k, v (batch, length, heads, size), floating; mask (batch, length) bool, True where a key may be attended to;
     causal: to no later key.
     Returns (batch, length, heads, size). The scores are normalised in float32.
+
+    Under a plain `jax.jit`, positions that are split over devices are exchanged for heads (`gconv.ops.headwise`).
     """
-    return jax.nn.dot_product_attention(
-        q, k, v, mask=None if mask is None else mask[:, None, None, :], is_causal=causal
-    )
+    masks = () if mask is None else (mask,)
+    return headwise(_causal if causal else _full, masks, (q, k, v))[0]
+
+
+def _full(*operands: jax.Array, causal: bool = False) -> tuple[jax.Array, ...]:
+    *masks, q, k, v = operands
+    mask = masks[0][:, None, None, :] if masks else None
+    return (jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal),)
+
+
+_causal = functools.partial(_full, causal=True)
 
 
 def rotate(x: jax.Array) -> jax.Array:

@@ -220,9 +220,9 @@ def _partitioned(
 
     def partition(mesh: Any, operands: Any, result: Any) -> Any:
         del result
-        rows, channels = _axes(operands[0].sharding, 0), _axes(operands[0].sharding, channel)
+        rows, channels = mesh_axes(operands[0].sharding, 0), mesh_axes(operands[0].sharding, channel)
         # A transform needs the whole length: the mesh axes that split it split the channels instead, on the way in.
-        channels += _axes(operands[0].sharding, time)
+        channels += mesh_axes(operands[0].sharding, time)
         x = NamedSharding(mesh, PartitionSpec(*({"b": rows, "c": channels}.get(axis) or None for axis in layout)))
         kernel = NamedSharding(mesh, PartitionSpec(channels or None, None))
         whole = NamedSharding(mesh, PartitionSpec())
@@ -241,7 +241,7 @@ def _partitioned(
     return jax.make_jaxpr(lambda a, b: shardable(a, b, twist))(*shapes)
 
 
-def _axes(sharding: Any, dimension: int) -> tuple[str, ...]:
+def mesh_axes(sharding: Any, dimension: int) -> tuple[str, ...]:
     """The mesh axes that split a dimension."""
     axes = sharding.spec[dimension] if dimension < len(sharding.spec) else None
     return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)

@@ -5,9 +5,8 @@
     model     positions too, and the stored parameters and moments
 
 What acts on each position by itself (norms, dense layers, activations, pooling) finds its positions on its device, and
-the parameters are gathered for it: long sequences are far larger than the parameters of the models here. Only a global
-convolution exchanges positions for channels and back, so a step of gconv gathers no activations; attention gathers
-keys and values.
+the parameters are gathered for it: long sequences are far larger than the parameters of the models here. A global
+convolution exchanges positions for channels and back, attention for heads, so neither's step gathers activations.
 """
 
 from typing import Any

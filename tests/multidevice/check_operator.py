@@ -7,8 +7,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from gconv.ops.attention import attention
 from gconv.ops.convolution import BOUNDARIES, global_conv
-from tests.multidevice.hlo import collectives
+from tests.multidevice.hlo import collectives, gathered_shapes
 
 MESH = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 BATCH, LENGTH, CHANNELS = 8, 24, 6
@@ -83,6 +84,49 @@ def test_a_sharded_sequence_is_exchanged_for_channels(boundary, layout, kernel_o
     one = [jnp.asarray(np.asarray(a)) for a in operand]
     for ours, alone in zip(compiled(*operand), f(*one), strict=True):
         np.testing.assert_allclose(ours, alone, atol=2e-5)
+
+
+# How q, k, v (batch, length, heads, size) are split, for how many heads; all-to-alls forward and with the gradient.
+ATTENTION = {
+    "batch": (P("data"), 4, 0, 0),
+    "heads": (P("data", None, "model"), 4, 0, 0),
+    "positions": (P("data", "model"), 4, 4, 8),
+    "positions over more": (P(None, ("model", "data")), 8, 4, 8),
+    "positions and heads": (P(None, "data", "model"), 8, 4, 8),
+    "positions, for rows where heads are too few": (P("model", "data"), 3, 4, 8),
+}
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ATTENTION)
+def test_attention_exchanges_positions_for_heads(name, masked, causal):
+    spec, heads, forward, both = ATTENTION[name]
+    rng = np.random.default_rng(0)
+    q, k, v, dy = (jnp.asarray(a, jnp.float32) for a in rng.standard_normal((4, BATCH, LENGTH, heads, 6)))
+    mask = jnp.arange(LENGTH) < jnp.arange(3, 3 + BATCH)[:, None] if masked else None
+
+    def f(q, k, v, dy):
+        y, pull = jax.vjp(lambda *a: attention(*a, mask, causal=causal), q, k, v)
+        return y, *pull(dy)
+
+    split = [jax.device_put(a, NamedSharding(MESH, spec)) for a in (q, k, v, dy)]
+    for function, exchanges in ((lambda *a: f(*a)[0], forward), (f, both)):
+        compiled = jax.jit(function).lower(*split).compile()
+        counted = collectives(compiled)
+        of_mask = counted.pop("all-to-all", 0) + counted.pop("all-gather", 0) - exchanges
+        assert not counted and 0 <= of_mask <= masked
+        assert all(len(shape) == 2 for shape in gathered_shapes(compiled))
+    for ours, alone in zip(compiled(*split), f(q, k, v, dy), strict=True):
+        assert ours.sharding.is_equivalent_to(split[0].sharding, 4)
+        np.testing.assert_allclose(ours, alone, atol=2e-5)
+
+
+def test_attention_gathers_positions_that_nothing_divides():
+    rng = np.random.default_rng(0)
+    q = jnp.asarray(rng.standard_normal((1, LENGTH, 3, 6)), jnp.float32)
+    split = jax.device_put(q, NamedSharding(MESH, P(None, "model")))
+    np.testing.assert_allclose(jax.jit(attention)(split, split, split), attention(q, q, q), atol=2e-5)
 
 
 def test_a_batch_that_leaves_odd_rows_on_each_device():

@@ -89,7 +89,12 @@ def is_part(shape, whole):
 
 @pytest.mark.parametrize(
     "mixer, setting",
-    [*(("gconv", setting) for setting in GCONV), ("attention", ((8, 1, 1), False)), ("attention", ((2, 2, 2), True))],
+    [
+        *(("gconv", setting) for setting in GCONV),
+        ("attention", ((8, 1, 1), False)),
+        ("attention", ((4, 2, 1), False)),
+        ("attention", ((2, 2, 2), True)),
+    ],
     ids=str,
 )
 def test_losses_equal_those_of_one_device(mixer, setting):
@@ -102,6 +107,16 @@ def test_losses_equal_those_of_one_device(mixer, setting):
 def test_data_parallel_attention_gathers_nothing():
     counted = collectives(run("attention", (8, 1, 1), False)[1])
     assert counted["all-gather"] == counted["all-to-all"] == 0 and counted["all-reduce"] > 0
+
+
+def test_a_step_of_attention_exchanges_positions_for_heads():
+    """In each of two blocks q, k, v and the result, and their gradients: 16. Only the mask is gathered."""
+    _, compiled, parameters = run("attention", (4, 2, 1), False)
+    counted = collectives(compiled)
+    assert counted["all-to-all"] == 16 and counted["collective-permute"] == counted["reduce-scatter"] == 0
+    mask = (BATCH // 4, SPEC.length)
+    for shape in gathered_shapes(compiled) - {mask}:
+        assert any(is_part(shape, parameter) or is_part(shape[::-1], parameter) for parameter in parameters), shape
 
 
 def test_a_step_updates_its_state_in_place():

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gconv.ops.attention import attention, rotate
 
@@ -17,6 +18,45 @@ def test_attention_equals_its_equation_in_float64():
             y[b, :, h] = weights / weights.sum(1, keepdims=True) @ v[b, :, h]
     ours = attention(*(jnp.asarray(a, jnp.float32) for a in (q, k, v)), jnp.asarray(mask))
     np.testing.assert_allclose(ours, y, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_derivatives_and_batches_are_those_of_the_plain_function(causal, masked):
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(a, jnp.float32) for a in rng.standard_normal((3, 2, 4, 2, 3)))
+    mask = jnp.array([[1, 1, 1, 0], [1, 1, 1, 1]], bool) if masked else None
+
+    def ours(q, k, v):
+        return attention(q, k, v, mask, causal=causal)
+
+    def plain(q, k, v):
+        wide = None if mask is None else mask[:, None, None, :]
+        return jax.nn.dot_product_attention(q, k, v, mask=wide, is_causal=causal)
+
+    def of(f):
+        def loss(q, k, v):
+            return jnp.sum(jnp.sin(f(q, k, v)))
+
+        yield f(q, k, v)
+        yield from jax.grad(loss, argnums=(0, 1, 2))(q, k, v)
+        yield from jax.tree.leaves(jax.hessian(loss, argnums=(0, 2))(q, k, v))
+        yield jax.linearize(f, q, k, v)[1](k, v, q)
+        yield jax.vmap(f, in_axes=(None, 1, 0), out_axes=2)(q, jnp.stack([k, q], 1), jnp.stack([v, q]))
+        yield from jax.vmap(jax.grad(loss, argnums=(0, 1)), in_axes=(0, None, None))(jnp.stack([q, k]), k, v)
+
+    for mine, expected in zip(of(ours), of(plain), strict=True):
+        np.testing.assert_allclose(mine, expected, atol=1e-5)
+
+
+def test_on_one_device_a_gradient_costs_what_the_plain_functions_does():
+    q = jnp.ones((2, 128, 2, 16))
+
+    def cost(f):
+        compiled = jax.jit(jax.grad(lambda *a: jnp.sum(jnp.sin(f(*a))), argnums=(0, 1, 2))).lower(q, q, q).compile()
+        return compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes
+
+    assert cost(attention) == cost(jax.nn.dot_product_attention)
 
 
 def test_rotated_products_depend_on_relative_position_only():
