@@ -113,9 +113,9 @@ def measure_task(task: str, rounds: int, seconds: float, most_bytes: float) -> l
 
 
 def memory_here() -> float:
-    """Bytes that a step may take: what the accelerator's allocator has, or three quarters of the machine's memory."""
+    """Bytes that a step may take: what the accelerator's allocator has, or half of the machine's memory."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", 0.75 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return stats.get("bytes_limit", 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def task_table(rows: list[dict[str, Any]]) -> str:
