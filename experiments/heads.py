@@ -7,6 +7,7 @@ training. Beside it the same with k = 0, which takes the head away: a head that 
 """
 
 import functools
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,7 +79,7 @@ def attention_maps(attention: Attention, x: jax.Array, mask: jax.Array) -> tuple
     return jax.nn.softmax(jnp.where(mask[:, None, None, :], scores, -jnp.inf), axis=-1), v
 
 
-def toeplitz(kernels: jax.Array, length: int) -> jax.Array:
+def toeplitz(kernels: Any, length: int) -> Any:
     """kernels (heads, 2n − 1), n ≥ length → (heads, length, length) with k[t − s] at (t, s)."""
     return kernels[:, lags(length) + kernels.shape[1] // 2]
 
@@ -96,20 +97,26 @@ class Sums(NamedTuple):
     number: Any  # (queries, keys), how many examples have both
 
 
-def fit(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
-    """The kernels nearest to the maps in least squares, (heads, 2 · length − 1), and R² of each, (heads,).
+def fit(sums: Sums) -> np.ndarray:
+    """The kernels nearest to the maps in least squares, (heads, 2 · length − 1).
 
-    The best k[lag] is the mean over all pairs of real tokens at that lag. R² is the share of the maps' variance, over
-    those pairs, that it explains: 0 for one weight for all pairs, 1 for maps that are Toeplitz and the same for all.
+    The best k[lag] is the mean over all pairs of real tokens at that lag.
     """
     length = sums.maps.shape[-1]
     lag = (lags(length) + length - 1).ravel()
-    number = np.bincount(lag, sums.number.ravel())
     totals = np.stack([np.bincount(lag, of_head.ravel()) for of_head in sums.maps])
-    kernels = totals / np.maximum(number, 1)
-    residual = sums.squares - np.sum(totals * kernels, axis=1)
-    variance = sums.squares - np.sum(totals, axis=1) ** 2 / np.sum(number)
-    return kernels, 1 - np.divide(residual, variance, out=np.zeros_like(residual), where=variance > 0)
+    return totals / np.maximum(np.bincount(lag, sums.number.ravel()), 1)
+
+
+def explained(sums: Sums, fixed: np.ndarray) -> np.ndarray:
+    """R² of fixed maps (heads, queries, keys), which are the same for all examples: (heads,).
+
+    The share of the maps' variance over all pairs of real tokens: 0 for one weight for all pairs, 1 for what the maps
+    are in every example.
+    """
+    residual = sums.squares + np.sum(fixed * (fixed * sums.number - 2 * sums.maps), axis=(1, 2))
+    variance = sums.squares - np.sum(sums.maps, axis=(1, 2)) ** 2 / np.sum(sums.number)
+    return 1 - np.divide(residual, variance, out=np.zeros_like(residual), where=variance > 0)
 
 
 def sums_of(model: Classifier, split: tasks.Split, batch_size: int = 256) -> list[Sums]:
@@ -184,8 +191,10 @@ def read(run: Path) -> dict[str, Any]:
     model, config = trained.model, trained.config
     data = tasks.load(**config.data, data_dir=config.data_dir)
     test, shape = data.splits["test"], (len(model.blocks), model.blocks[0].mixer.heads)
-    fits = [fit(sums) for sums in sums_of(model, data.splits["validation"])]
-    fitted = [kernels for kernels, _ in fits]
+    sums = sums_of(model, data.splits["validation"])
+    fitted = [fit(of_layer) for of_layer in sums]
+    tied = [explained(s, toeplitz(k, test.inputs.shape[1])) for s, k in zip(sums, fitted, strict=True)]
+    untied = [explained(s, s.maps / np.maximum(s.number, 1)) for s in sums]
     nothing = [np.zeros_like(kernels) for kernels in fitted]
     before = correct(model, test)
     heads = []
@@ -194,7 +203,7 @@ def read(run: Path) -> dict[str, Any]:
         one[layer, head] = True
         losses = [loss(before, correct(replace(model, by, one.tolist()), test)) for by in (fitted, nothing)]
         heads.append(
-            {"layer": layer + 1, "head": head + 1, "r2": float(fits[layer][1][head])}
+            {"layer": layer + 1, "head": head + 1, "r2": float(tied[layer][head]), "untied": float(untied[layer][head])}
             | {"kernel": np.round(fitted[layer][head], 6).tolist(), "replaced": losses[0], "removed": losses[1]}
         )
     everywhere = np.ones(shape, bool).tolist()
@@ -212,26 +221,34 @@ def read(run: Path) -> dict[str, Any]:
 def table(record: list[dict[str, Any]]) -> str:
     lines = ["| all heads replaced by | accuracy (%) |", "|---|---:|"]
     lines += [f"| {name} | {shown_mean([100 * model['all'][name] for model in record], 1)} |" for name in ALL]
-    lines += ["", "| seed | layer | head | R² of the kernel | loss, replaced (points) | loss, removed (points) |"]
-    lines += ["|---:|---:|---:|---:|---:|---:|"]
-    for model in record:
-        for head in model["heads"]:
-            losses = " | ".join(
-                f"{100 * mean:.1f} ± {100 * half:.1f}" for mean, half in (head["replaced"], head["removed"])
-            )
-            lines.append(f"| {model['seed']} | {head['layer']} | {head['head']} | {head['r2']:.2f} | {losses} |")
-    every = [head for model in record for head in model["heads"]]
-    cheap = [sum(sum(head[by]) < 0.01 for head in every) for by in ("replaced", "removed")]
     lines += [
         "",
-        f"Of {len(every)} heads {cheap[0]} can be replaced, one at a time, with less than one point lost at 95%",
+        "| seed | layer | head | R² | of an untied matrix | loss, replaced (points) | loss, removed (points) |",
     ]
-    lines += [f"confidence; {cheap[1]} can be removed. " + NOTE.format(examples=record[0]["examples"])]
+    lines += ["|---:|---:|---:|---:|---:|---:|---:|"]
+    every = [(model["seed"], head) for model in record for head in model["heads"]]
+    for seed, head in every:
+        figures = [f"{head['r2']:.2f}", f"{head['untied']:.2f}"]
+        figures += [f"{100 * mean:.1f} ± {100 * half:.1f}" for mean, half in (head["replaced"], head["removed"])]
+        lines.append(f"| {seed} | {head['layer']} | {head['head']} | {' | '.join(figures)} |")
+    means, cheap = {}, {}
+    for by in ("replaced", "removed"):
+        means[by] = shown_mean([100 * statistics.mean(head[by][0] for head in m["heads"]) for m in record], 1)
+        cheap[by] = sum(sum(head[by]) < 0.01 for _, head in every)
+    lines += [
+        "",
+        f"In the mean over heads one replaced costs {means['replaced']} points, one removed {means['removed']}.",
+        f"At 95% confidence {cheap['replaced']} of {len(every)} heads can be replaced for less than one point, and"
+        f" {cheap['removed']} removed.",
+        NOTE.format(examples=record[0]["examples"]),
+    ]
     return "\n".join(lines)
 
 
-NOTE = f"""Above, mean ± half of the 95% interval over seeds; below, over
-{{examples:,}} test examples, the same before and after. Training on takes {STEPS} steps at a rate of {RATE:g}.
+NOTE = f"""
+Each head's loss ± half of its 95% interval is over {{examples:,}} test examples, the same before and after; all else is
+mean ± half of the 95% interval over seeds. R², over the maps of the validation examples: of the Toeplitz kernel, and of
+the best matrix that is the same for all examples. Training on takes {STEPS} steps at a rate of {RATE:g}.
 """
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import ml_collections
 import numpy as np
 
 import gconv
@@ -15,6 +16,7 @@ from experiments import meter, structure
 from experiments.grid import Part, Table
 from experiments.table import shown_mean
 from gconv.data import tasks
+from gconv.models.classifier import Classifier
 from gconv.progress import say
 from gconv.training.metrics import read_json, write_json
 from gconv.training.step import build_model
@@ -34,14 +36,11 @@ class Model(NamedTuple):
     untrained_field: list[float]
 
 
-def read(run: Path) -> Model:
-    """Measures a finished run, on expressions and pairs that are the same for every run of its data."""
+def read(run: Path, test: tasks.Split, pairs: list[meter.Pairs]) -> Model:
+    """Measures a finished run, on expressions of the test split and on pairs of their tokens."""
     trained = gconv.load(run)
     config = trained.config
-    data = tasks.load(**config.data, data_dir=config.data_dir)
-    init_key, _ = jax.random.split(jax.random.key(config.seed))  # as the run itself did
-    before = build_model(config.model, data.spec, init_key)
-    pairs = draw(data.splits["test"])
+    before = untrained(config)
     return Model(
         config.mixer,
         config.model.layers,
@@ -50,7 +49,7 @@ def read(run: Path) -> Model:
         read_json(run / "result.json")["test_accuracy"],
         *([meter.interaction(p, meter.scores_of(model)) for p in pairs] for model in (trained.model, before)),
         *(
-            meter.receptive_field(model, data.splits["test"], EXAMPLES, np.random.default_rng(0)).tolist()
+            meter.receptive_field(model, test, EXAMPLES, np.random.default_rng(0)).tolist()
             for model in (trained.model, before)
         ),
     )
@@ -62,17 +61,24 @@ def draw(split: tasks.Split) -> list[meter.Pairs]:
     return [meter.draw_pairs(split, low, high, PAIRS, rng) for low, high in meter.bins(split.inputs.shape[1])]
 
 
+def untrained(config: ml_collections.ConfigDict) -> Classifier:
+    """The model that a run of this config started from."""
+    init_key, _ = jax.random.split(jax.random.key(config.seed))  # as the run itself did
+    return build_model(config.model, tasks.spec(config.data.name, config.data.length), init_key)
+
+
 def measure(runs: list[Path], folder: Path) -> None:
     """The exact table; then of the trained models interactions, receptive fields and kernels."""
     with jax.enable_x64(True):
         structure.save(structure.measure(), folder)
+    first = gconv.load(runs[0]).config
+    test = tasks.load(**first.data, data_dir=first.data_dir).splits["test"]
+    pairs = draw(test)  # the same for every run
     models = []
     for run in runs:
-        models.append(read(run))
+        models.append(read(run, test, pairs))
         say(f"{run}: interactions {', '.join(f'{value:.2f}' for value in models[-1].trained)}")
-    first = gconv.load(runs[0])
-    test = tasks.load(**first.config.data, data_dir=first.config.data_dir).splits["test"]
-    task = [meter.interaction(pairs, meter.true_scores) for pairs in draw(test)]
+    task = [meter.interaction(p, meter.true_scores) for p in pairs]
     record = {"length": test.inputs.shape[1], "task": task, "models": [model._asdict() for model in models]}
     write_json(folder / "trained.json", record)
     (folder / "trained.md").write_text(trained_table(record))
@@ -182,9 +188,7 @@ def draw_kernels(run: Path, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     trained = gconv.load(run)
-    config = trained.config
-    init_key, _ = jax.random.split(jax.random.key(config.seed))
-    before = build_model(config.model, tasks.spec(config.data.name, config.data.length), init_key)
+    before = untrained(trained.config)
     layers = len(trained.model.blocks)
     figure, panels = plt.subplots(2, layers, figsize=(1 + 4 * layers, 6), layout="constrained", squeeze=False)
     for layer in range(layers):
@@ -213,7 +217,7 @@ def _save(figure: Any, title: str, path: Path) -> None:
     plt.close(figure)
 
 
-PAIRS, EXAMPLES = 256, 256  # of the meter: pairs at each distance, and gradients of the receptive field
+PAIRS, EXAMPLES = 128, 128  # of the meter: pairs at each distance, and gradients of the receptive field
 NAMES = {"gconv": "gconv", "mlp_mixer": "MLP-Mixer", "fnet": "FNet", "attention": "attention"}
 WIDTHS = {1: 32, 2: 32, 4: 32, 12: 16, 24: 16}  # by depth: the deep ones narrow, so that two cores carry them
 NOTE = f"""Interaction beside effects, as root mean squares: 0 is a sum of functions of one token each, √2 scores at

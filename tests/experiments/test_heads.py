@@ -72,34 +72,43 @@ def test_a_planted_toeplitz_map_is_found_and_noise_is_told():
     maps = np.asarray(heads.toeplitz(kernels, length))
     number = np.triu(np.ones((length, length))) * 3 + 1  # pairs that fewer or more examples have
     exact = heads.Sums(maps * number, (maps**2 * number).sum((1, 2)), number)
-    found, r2 = heads.fit(exact)
-    np.testing.assert_allclose(found, kernels, atol=1e-12)
-    np.testing.assert_allclose(r2, 1)
-    noise = rng.standard_normal((500, 1, length, length))
-    _, r2 = heads.fit(heads.Sums(noise.sum(0), (noise**2).sum((0, 2, 3)), np.full((length, length), 500)))
-    assert abs(r2[0]) < 0.01
+    np.testing.assert_allclose(heads.fit(exact), kernels, atol=1e-12)
+    np.testing.assert_allclose(heads.explained(exact, maps), 1)
+    mean = exact.maps.sum((1, 2), keepdims=True) / number.sum()
+    np.testing.assert_allclose(heads.explained(exact, mean + 0 * maps), 0, atol=1e-12)
+    # A map that isn't Toeplitz is explained by an untied matrix, and noise by neither.
+    untied = rng.standard_normal((1, length, length))
+    for share in (1, 0):
+        drawn = share * untied + (1 - share) * rng.standard_normal((500, 1, length, length))
+        drawn = np.broadcast_to(drawn, (500, 1, length, length))
+        sums = heads.Sums(drawn.sum(0), (drawn**2).sum((0, 2, 3)), np.full((length, length), 500))
+        tied = heads.explained(sums, np.asarray(heads.toeplitz(heads.fit(sums), length)))
+        assert heads.explained(sums, sums.maps / sums.number) == pytest.approx(share, abs=0.01)
+        assert 0.05 < tied < 0.6 if share else abs(tied) < 0.01
 
 
 def test_the_fit_is_the_least_squares_solution_over_real_tokens(model, split):
-    sums, _ = heads.sums_of(model, split, batch_size=8)
     mask = np.arange(LENGTH) < split.lengths[:, None]
-    x = model.embed(split.inputs.astype(np.int32))
-    maps = np.asarray(heads.attention_maps(model.blocks[0].mixer, model.blocks[0].mixer_norm(x), mask)[0], np.float64)
     pairs = mask[:, :, None] & mask[:, None, :]
     design = (heads.lags(LENGTH) + LENGTH - 1)[None].repeat(20, 0)[pairs]
-    target = maps[:, 1][pairs]
-    solution = np.linalg.lstsq(np.eye(2 * LENGTH - 1)[design], target, rcond=None)[0]
-    kernels, r2 = heads.fit(sums)
-    np.testing.assert_allclose(kernels[1], solution, atol=1e-6)
-    rest = np.square(target - solution[design]).sum() / np.square(target - target.mean()).sum()
-    assert r2[1] == pytest.approx(1 - rest, abs=1e-4)
+    x = model.embed(split.inputs.astype(np.int32))
+    for block, sums in zip(model.blocks, heads.sums_of(model, split, batch_size=8), strict=True):
+        maps, _ = heads.attention_maps(block.mixer, block.mixer_norm(x), mask)
+        target = np.asarray(maps, np.float64)[:, 1][pairs]
+        solution = np.linalg.lstsq(np.eye(2 * LENGTH - 1)[design], target, rcond=None)[0]
+        kernels = heads.fit(sums)
+        np.testing.assert_allclose(kernels[1], solution, atol=1e-6)
+        rest = np.square(target - solution[design]).sum() / np.square(target - target.mean()).sum()
+        r2 = heads.explained(sums, np.asarray(heads.toeplitz(kernels, LENGTH)))
+        assert r2[1] == pytest.approx(1 - rest, abs=1e-4)
+        x = block(x, mask)
 
 
 def test_no_head_replaced_or_each_by_its_exact_map_leaves_the_scores(model, split):
     full = split._replace(lengths=np.full(20, LENGTH, np.int32))
     model = flat(model)  # whose maps are 1/32 everywhere: Toeplitz
     expected = model(full.inputs, full.lengths)
-    fitted = [heads.fit(sums)[0] for sums in heads.sums_of(model, full)]
+    fitted = [heads.fit(sums) for sums in heads.sums_of(model, full)]
     np.testing.assert_allclose(fitted[0], 1 / LENGTH, rtol=1e-4)
     nothing = [np.zeros_like(kernels) for kernels in fitted]
     none, every = np.zeros((2, HEADS), bool), np.ones((2, HEADS), bool)
