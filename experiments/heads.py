@@ -247,8 +247,9 @@ def table(record: list[dict[str, Any]]) -> str:
 
 NOTE = f"""
 Each head's loss ± half of its 95% interval is over {{examples:,}} test examples, the same before and after; all else is
-mean ± half of the 95% interval over seeds. R², over the maps of the validation examples: of the Toeplitz kernel, and of
-the best matrix that is the same for all examples. Training on takes {STEPS} steps at a rate of {RATE:g}.
+mean ± half of the 95% interval over seeds. R² of the Toeplitz kernel, and of the best matrix that is the same for all
+examples, over the maps of the validation examples that they were fitted to. Training on takes {STEPS} steps at a rate
+of {RATE:g}.
 """
 
 

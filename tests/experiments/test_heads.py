@@ -8,7 +8,9 @@ from flax import nnx
 
 from configs import listops as config_of
 from experiments import heads
+from experiments.grid import RECORDS
 from gconv.data import tasks
+from gconv.training.metrics import read_json
 from gconv.training.step import build_model
 
 LENGTH, HEADS = 32, 2
@@ -152,3 +154,8 @@ def test_losses_are_paired():
     mean, half = heads.loss(before, after)
     assert mean == 0.25 and half == pytest.approx(1.96 * np.sqrt(0.25 * 0.75 / 400), rel=0.01)
     assert heads.loss(before, before) == (0, 0)
+
+
+def test_the_published_table_is_that_of_its_record():
+    folder = RECORDS / "heads"
+    assert heads.table(read_json(folder / "heads.json")) == (folder / "heads.md").read_text()

@@ -34,3 +34,23 @@ def test_what_the_answer_says_of_cost_is_in_the_records():
     for length, times in ((512, 9), (1024, 21)):
         of = {row["model"]: row["seconds"] for row in steps if row["length"] == length}
         assert round(of["attention"] / of["gconv"]) == times
+
+
+def test_what_the_answer_says_of_heads_is_in_the_records():
+    record = json.loads((RECORDS / "heads/heads.json").read_text())
+    heads = [head for model in record for head in model["heads"]]
+    assert len(record) == 3 and max(head["r2"] for head in heads) < 0.045
+    assert [round(100 * f(head["untied"] for head in heads)) for f in (min, max)] == [5, 59]
+    assert max(abs(head["replaced"][0] - head["removed"][0]) for head in heads) < 0.014
+    for model in record:
+        together = model["all"]
+        assert 0.07 <= together["attention, trained on"] - together["fitted kernels, trained on"] < 0.085
+
+
+def test_what_the_answer_says_of_layers_paid_for_is_in_the_records():
+    lengths = json.loads((RECORDS / "cost/cost.json").read_text())["lengths"]
+    paid = {int(n): [at["attention"][2] / at[way][2] for way in ("direct", "FFT")] for n, at in lengths.items()}
+    assert (
+        round(paid[16][1], 1) == 1.2 and round(paid[1024][1], 1) == 2 and max(direct for direct, _ in paid.values()) < 2
+    )
+    assert paid[8192][1] < 12 < paid[16384][1] < 24 < paid[32768][1]
