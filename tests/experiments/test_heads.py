@@ -10,6 +10,7 @@ from configs import listops as config_of
 from experiments import heads
 from experiments.grid import RECORDS
 from gconv.data import tasks
+from gconv.training import loop
 from gconv.training.metrics import read_json
 from gconv.training.step import build_model
 
@@ -159,3 +160,19 @@ def test_losses_are_paired():
 def test_the_published_table_is_that_of_its_record():
     folder = RECORDS / "heads"
     assert heads.table(read_json(folder / "heads.json")) == (folder / "heads.md").read_text()
+
+
+def test_every_head_of_a_run_is_measured_and_all_at_once(tmp_path, monkeypatch, config):
+    monkeypatch.setattr(heads, "STEPS", 2)
+    config = config.copy_and_resolve_references()
+    config.data_dir = str(tmp_path)
+    config.steps, config.eval_every, config.checkpoint_every = 4, 4, 4
+    result = loop.train_and_evaluate(config, str(tmp_path / "run"))
+    heads.measure([tmp_path / "run"], tmp_path)
+    (model,) = read_json(tmp_path / "heads.json")
+    assert [(head["layer"], head["head"]) for head in model["heads"]] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert all(head["r2"] <= head["untied"] <= 1 and len(head["kernel"]) == 2 * LENGTH - 1 for head in model["heads"])
+    assert list(model["all"]) == list(heads.ALL)
+    assert model["all"]["attention, as trained"] == result["test_accuracy"]
+    assert (tmp_path / "heads.md").read_text() == heads.table([model])
+    assert (tmp_path / "heads.png").stat().st_size > 5000

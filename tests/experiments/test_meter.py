@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from configs import listops as config_of
-from experiments import meter
+from experiments import interactions, meter
 from gconv.data import tasks
 from gconv.data.generators import listops
+from gconv.training import loop
+from gconv.training.metrics import read_json
 from gconv.training.step import build_model
 
 
@@ -103,3 +105,24 @@ def test_the_features_that_are_differentiated_are_those_that_are_pooled(split):
         features = np.asarray(meter.last_features(model, model.embed(split.inputs.astype(np.int32)), mask))
         pooled = (features * mask[..., None]).sum(1) / split.lengths[:, None]
         np.testing.assert_allclose(model.head(pooled), model(split.inputs, split.lengths), atol=1e-5)
+
+
+def test_runs_are_measured_before_and_after_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(interactions, "PAIRS", 8)
+    monkeypatch.setattr(interactions, "EXAMPLES", 16)
+    monkeypatch.setattr(interactions.structure, "measure", list)
+    config = config_of.get_config("gconv,smoke")
+    config.data_dir = str(tmp_path)
+    config.steps, config.eval_every, config.checkpoint_every, config.optim.lr = 20, 20, 20, 0.03
+    result = loop.train_and_evaluate(config, str(tmp_path / "run"))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    interactions.measure([tmp_path / "run"], folder)
+    record = read_json(folder / "trained.json")
+    (model,) = interactions.groups(record)["gconv", 2]
+    assert model.test_accuracy == result["test_accuracy"] and model.features == 32
+    assert len(model.trained) == len(record["task"]) == len(meter.bins(32)) and len(model.field) == 32
+    assert model.trained != model.untrained and min(record["task"]) > 0.2
+    assert (folder / "trained.md").read_text() == interactions.trained_table(record)
+    for name in ("trained", "field", "kernels"):
+        assert (folder / f"{name}.png").stat().st_size > 5000
