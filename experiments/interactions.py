@@ -4,6 +4,7 @@
 exact table of `experiments.structure`. What is measured, `experiments.meter` says.
 """
 
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,16 +104,26 @@ def trained_table(record: dict[str, Any]) -> str:
     lines = [
         "| mixer | layers × width | accuracy (%) | "
         + " | ".join(f"distance {head}" for head in heads)
-        + " | untrained, all |",
-        "|---|---|---:|" + "---:|" * (len(ranges) + 1),
-        "| ListOps itself | | | " + " | ".join(f"{value:.2f}" for value in record["task"]) + " | |",
+        + " | all | untrained, all |",
+        "|---|---|---:|" + "---:|" * (len(ranges) + 2),
+        "| ListOps itself | | | "
+        + " | ".join(f"{value:.2f}" for value in [*record["task"], float(np.mean(record["task"]))])
+        + " | |",
     ]
-    for (mixer, layers), models in groups(record).items():
-        figures = [shown_mean([100 * m.test_accuracy for m in models], 1)]
-        figures += [shown_mean([m.trained[i] for m in models], 2) for i in range(len(ranges))]
-        figures.append(shown_mean([float(np.mean(m.untrained)) for m in models], 2))
-        size = f"{layers} × {models[0].features}"
-        lines.append(f"| {NAMES[mixer]} | {size} | " + " | ".join(figures) + " |")
+    found = groups(record)
+    for mixer, layers in itertools.product(NAMES, WIDTHS):
+        models = found.get((mixer, layers), [])
+        figures = ["not run", *[""] * (len(ranges) + 2)]
+        if models:
+            rows = [
+                [100 * m.test_accuracy, *m.trained, *(float(np.mean(of)) for of in (m.trained, m.untrained))]
+                for m in models
+            ]
+            figures = [shown_mean(values, 2 if i else 1) for i, values in enumerate(zip(*rows, strict=True))]
+            lacking = len(TABLE.seeds) - len(models)
+            figures[0] += f" ({lacking} of {len(TABLE.seeds)} seeds lacking)" if lacking else ""
+        width = models[0].features if models else WIDTHS[layers]
+        lines.append(f"| {NAMES[mixer]} | {layers} × {width} | " + " | ".join(figures) + " |")
     return "\n".join(lines) + "\n\n" + NOTE
 
 
@@ -125,7 +136,7 @@ def _panels(record: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 
     mixers = list(dict.fromkeys(mixer for mixer, _ in groups(record)))
     figure, panels = plt.subplots(
-        1, len(mixers), figsize=(1 + 3 * len(mixers), 3.6), layout="constrained", sharey=True, squeeze=False
+        1, len(mixers), figsize=(1 + 3 * len(mixers), 4), layout="constrained", sharey=True, squeeze=False
     )
     for axes, mixer in zip(panels[0], mixers, strict=True):
         axes.set(title=NAMES[mixer], xlabel="distance |i − j|", xscale="log")
@@ -147,14 +158,14 @@ def draw_interactions(record: dict[str, Any], path: Path) -> None:
     centres = [np.sqrt(low * high) for low, high in meter.bins(record["length"])]
     for (mixer, layers), models in groups(record).items():
         axes, colour = panels[mixer], _colour(layers)
-        axes.plot(centres, np.mean([m.trained for m in models], axis=0), "o-", color=colour, label=f"{layers} layers")
+        axes.plot(centres, np.mean([m.trained for m in models], axis=0), "o-", color=colour, label=_depth(layers))
         axes.plot(centres, np.mean([m.untrained for m in models], axis=0), "--", color=colour, lw=1)
     for axes in panels.values():
         axes.plot(centres, record["task"], ":", color="black", label="ListOps itself")
         axes.set_ylim(bottom=0)
     first = next(iter(panels.values()))
     first.set_ylabel("interaction / effects")
-    first.legend(fontsize=8)
+    _legend(figure, first)
     _save(figure, "How strongly pairs of tokens interact, trained (solid) and before training (dashed)", path)
 
 
@@ -171,12 +182,12 @@ def draw_fields(record: dict[str, Any], path: Path) -> None:
                 style,
                 color=colour,
                 lw=1.5 if style == "-" else 1,
-                label=f"{layers} layers" if style == "-" else None,
+                label=_depth(layers) if style == "-" else None,
             )
         axes.set_yscale("log")
     first = next(iter(panels.values()))
     first.set_ylabel("gradient, of that at distance 0")
-    first.legend(fontsize=8)
+    _legend(figure, first)
     _save(figure, "Effective receptive field of the last layer, trained (solid) and before training (dashed)", path)
 
 
@@ -202,11 +213,20 @@ def draw_kernels(run: Path, path: Path) -> None:
         figure.colorbar(image, ax=panels[0][layer])
         for values, style, label in ((taps, "-", "trained"), (start, "--", "before")):
             panels[1][layer].plot(lags, np.sqrt(np.mean(np.square(values), axis=0)), style, label=label)
-        panels[1][layer].set(xlabel="lag", ylabel="root mean square over channels")
+        panels[1][layer].set(xlabel="lag (positive: of earlier tokens)", ylabel="root mean square over channels")
         panels[1][layer].set_ylim(bottom=0)
         panels[1][layer].grid(alpha=0.3)
     panels[1][0].legend()
     _save(figure, "The kernels of a gconv of two layers, one seed, without the skip D", path)
+
+
+def _depth(layers: int) -> str:
+    return f"{layers} layer" + ("s" if layers > 1 else "")
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
 
 
 def _save(figure: Any, title: str, path: Path) -> None:
@@ -222,7 +242,7 @@ NAMES = {"gconv": "gconv", "mlp_mixer": "MLP-Mixer", "fnet": "FNet", "attention"
 WIDTHS = {1: 32, 2: 32, 4: 32, 12: 16, 24: 16}  # by depth: the deep ones narrow, so that two cores carry them
 NOTE = f"""Interaction beside effects, as root mean squares: 0 is a sum of functions of one token each, √2 scores at
 random. Mean ± half of the 95% interval over seeds, {PAIRS} pairs of test expressions at each distance, tokens replaced
-by others of their kind. "Untrained" is the mean over the distances before training. A run takes 400 steps, and models
+by others of their kind. "All" is the mean over the distances, also before training. A run takes 400 steps, and models
 of 12 and 24 layers are half as wide, so rows differ in parameters and their accuracies are no comparison of depths.
 """
 

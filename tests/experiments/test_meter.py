@@ -6,6 +6,7 @@ import pytest
 
 from configs import listops as config_of
 from experiments import interactions, meter
+from experiments.grid import RECORDS
 from gconv.data import tasks
 from gconv.data.generators import listops
 from gconv.training import loop
@@ -126,3 +127,8 @@ def test_runs_are_measured_before_and_after_training(tmp_path, monkeypatch):
     assert (folder / "trained.md").read_text() == interactions.trained_table(record)
     for name in ("trained", "field", "kernels"):
         assert (folder / f"{name}.png").stat().st_size > 5000
+
+
+def test_the_published_table_is_that_of_its_record():
+    folder = RECORDS / "interactions"
+    assert interactions.trained_table(read_json(folder / "trained.json")) == (folder / "trained.md").read_text()
