@@ -8,7 +8,7 @@ import importlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,8 @@ class Table(NamedTuple):
     seeds: tuple[int, ...] = (0, 1, 2)
     sweep: tuple[Mapping[str, Any], ...] = ({},)  # overrides that are tried in each cell
     note: str = ""  # what a reader must know, below the table
+    # What is measured of the trained models: called with the folders of the finished runs and that of its records.
+    measure: Callable[[list[Path], Path], None] | None = None
 
 
 class Run(NamedTuple):
@@ -109,6 +111,15 @@ def best_point(records: list[dict[str, Any]]) -> int | None:
         return None
     scores = [r["result"]["val_accuracy"] if r["state"] == "finished" else -1.0 for r in records]
     return scores.index(max(scores))
+
+
+def finished(table: Table, preset: str, root: Path) -> list[Path]:
+    """The folders of the finished runs, of each cell those at the best point of the sweep, in the table's order."""
+    folders = []
+    for _, _, points in runs(table, preset):
+        best = best_point([record(point[0], root) for point in points])
+        folders += [run.folder(root) for run in points[best or 0] if record(run, root)["state"] == "finished"]
+    return folders
 
 
 def collect(table: Table, preset: str, root: Path) -> list[dict[str, Any]]:

@@ -1,10 +1,12 @@
-"""Runs what is missing of a table: python -m experiments.run NAME --workdir=DIR [--preset=small]
+"""Runs what is missing of a table: python -m experiments.run NAME [--workdir=runs] [--preset=small]
 
 Each run is a process of its own, as many at a time as there are cores (--jobs). Interrupted or killed, the same command
-goes on where it was; a run that failed is named, and tried again by the next call.
+goes on where it was; a run that failed is named, and tried again by the next call. Where a table says what is to be
+measured of the trained models, that follows.
 
 --preset=     the full setting; by default `small`, which two cores carry
 --columns=…   only these columns
+--output=DIR  folder for what is measured of the trained models, otherwise that of the runs
 --dry_run     lists what is missing, with the hours it should take
 --commands    prints the commands of the missing runs, one a line, for a launcher of your own
 """
@@ -130,8 +132,9 @@ def projected_seconds(runs: list[grid.Run], done: list[dict[str, Any]]) -> list[
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("workdir", None, "folder of all the table's runs")
+    flags.DEFINE_string("workdir", "runs", "folder of all tables' runs")
     flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
+    flags.DEFINE_string("output", None, "folder for what is measured of the trained models; none for the runs' own")
     flags.DEFINE_list("columns", None, "only these of the table's columns")
     flags.DEFINE_integer("jobs", len(os.sched_getaffinity(0)), "runs at a time", lower_bound=1)
     flags.DEFINE_string("data_dir", "data", "folder of the prepared data sets")
@@ -141,7 +144,7 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     if len(argv) != 2 or not flags.FLAGS.workdir:
-        raise UserError("expected python -m experiments.run NAME --workdir=DIR")
+        raise UserError("expected python -m experiments.run NAME [--workdir=DIR]")
     table = grid.table(argv[1])
     unknown = [column for column in flags.FLAGS.columns or () if column not in table.columns]
     if unknown:
@@ -180,6 +183,13 @@ def main(argv: list[str]) -> None:
     print(f"{argv[1]}: all runs made, {failures} failed; {then}")
     if failures:
         sys.exit(1)
+    if table.measure is not None:
+        output = Path(flags.FLAGS.output or root)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            table.measure(grid.finished(table, flags.FLAGS.preset, root), output)
+        except OSError as error:
+            raise UserError(f"--output: {output} can't be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import json
 import math
 import statistics
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,11 +38,20 @@ class Cell(NamedTuple):
 
     @property
     def half(self) -> float:
-        """Half of the 95% interval of the mean; nan for a single seed."""
-        n = len(self.accuracies)
-        if n < 2:
-            return math.nan
-        return float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(self.accuracies.values()) / math.sqrt(n)
+        return half_interval(list(self.accuracies.values()))
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half of the 95% interval of the mean, by Student's t; nan for a single value."""
+    if len(values) < 2:
+        return math.nan
+    return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def shown_mean(values: Sequence[float], digits: int) -> str:
+    """Their mean, with half of its 95% interval where there are several."""
+    half = half_interval(values)
+    return f"{statistics.mean(values):.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
 
 
 def cells(records: Records) -> dict[tuple[str, str], Cell]:

@@ -1,9 +1,12 @@
 import json
+import statistics
 
+import numpy as np
 import pytest
 
-from experiments import pages
+from experiments import interactions, pages
 from experiments.grid import RECORDS
+from experiments.table import half_interval
 from gconv.errors import UserError
 
 
@@ -34,3 +37,50 @@ def test_what_the_answer_says_of_cost_is_in_the_records():
     for length, times in ((512, 9), (1024, 21)):
         of = {row["model"]: row["seconds"] for row in steps if row["length"] == length and "task" not in row}
         assert round(of["attention"] / of["gconv"]) == times
+
+
+def test_what_the_answer_says_of_heads_is_in_the_records():
+    record = json.loads((RECORDS / "heads/heads.json").read_text())
+    heads = [head for model in record for head in model["heads"]]
+    assert len(record) == 3 and max(head["r2"] for head in heads) < 0.045
+    assert [round(100 * f(head["untied"] for head in heads)) for f in (min, max)] == [5, 59]
+    assert max(abs(head["replaced"][0] - head["removed"][0]) for head in heads) < 0.014
+    for model in record:
+        together = model["all"]
+        assert 0.07 <= together["attention, trained on"] - together["fitted kernels, trained on"] < 0.085
+
+
+def test_what_the_answer_says_of_layers_paid_for_is_in_the_records():
+    lengths = json.loads((RECORDS / "cost/cost.json").read_text())["lengths"]
+    paid = {int(n): [at["attention"][2] / at[way][2] for way in ("direct", "FFT")] for n, at in lengths.items()}
+    assert (
+        round(paid[16][1], 1) == 1.2 and round(paid[1024][1], 1) == 2 and max(direct for direct, _ in paid.values()) < 2
+    )
+    assert paid[8192][1] < 12 < paid[16384][1] < 24 < paid[32768][1]
+
+
+def test_what_the_answer_says_of_interactions_is_in_the_records():
+    record = json.loads((RECORDS / "interactions/trained.json").read_text())
+    found = {key: {m.seed: m for m in models} for key, models in interactions.groups(record).items()}
+
+    def more(one, other):
+        """Whether the mean interaction is larger, by its 95% interval over seeds, paired."""
+        pairs = [(found[one][seed], found[other][seed]) for seed in found[one].keys() & found[other].keys()]
+        differences = [statistics.mean(a.trained) - statistics.mean(b.trained) for a, b in pairs]
+        assert len(differences) == 3
+        return statistics.mean(differences) > half_interval(differences)
+
+    def mean(key, of):
+        return statistics.mean(statistics.mean(getattr(model, of)) for model in found[key].values())
+
+    assert all(max(np.mean([m.trained for m in f.values()], 0) / record["task"]) < 0.6 for f in found.values())
+    for layers in (2, 4):
+        assert more(("attention", layers), ("gconv", layers))
+        assert 2 < mean(("attention", layers), "trained") / mean(("gconv", layers), "trained") < 3.2
+    assert not more(("attention", 1), ("gconv", 1)) and not more(("mlp_mixer", 2), ("gconv", 2))
+    assert more(("attention", 2), ("attention", 1)) and not more(("gconv", 24), ("gconv", 1))
+    assert more(("fnet", 4), ("fnet", 1)) and more(("mlp_mixer", 4), ("mlp_mixer", 1))
+    for layers in (1, 2, 4, 12, 24):
+        assert mean(("gconv", layers), "untrained") < 0.04
+    for layers in (12, 24):
+        assert mean(("mlp_mixer", layers), "untrained") > mean(("mlp_mixer", layers), "trained")

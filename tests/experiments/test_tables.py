@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,24 @@ def test_validation_with_the_first_seed_decides_which_seeds_are_run(tmp_path):
     kept = grid.collect(SMALL, "small", tmp_path)
     assert [(r["seed"], r["state"]) for r in kept if r["selected"]] == [(0, "finished"), (1, "not run"), (2, "not run")]
     assert kept[0]["result"]["train_seconds"] == 1.5 and not kept[0]["selected"]
+
+
+def test_the_finished_runs_of_the_best_points_are_measured(tmp_path, monkeypatch):
+    every = [r for _, _, points in grid.runs(SMALL, "small") for point in points for r in point]
+    for which in every:
+        if (which.row, which.seed) != ("b", 2):
+            finish(tmp_path / "t/small", which, val=which.swept["optim.lr"], test=0.5)
+    best = [r.folder(tmp_path / "t/small") for r in every if r.swept["optim.lr"] == 0.2][:-1]
+    assert grid.finished(SMALL, "small", tmp_path / "t/small") == best
+    measured = []
+    monkeypatch.setattr(run.grid, "table", lambda name: SMALL._replace(measure=lambda *given: measured.append(given)))
+    monkeypatch.setattr(run, "run_all", lambda *_: 0)
+    monkeypatch.setattr(run.signal, "signal", lambda *_: None)
+    given = {"workdir": str(tmp_path), "preset": "small", "columns": None, "output": str(tmp_path / "out")}
+    given |= {"jobs": 1, "data_dir": "data", "dry_run": False, "commands": False}
+    monkeypatch.setattr(run.flags, "FLAGS", types.SimpleNamespace(**given))
+    run.main(["run", "t"])
+    assert measured == [(best, tmp_path / "out")] and (tmp_path / "out").is_dir()
 
 
 RUNNER = """
@@ -177,10 +196,12 @@ def test_published_tables_are_those_of_their_records(path):
 
 
 def test_what_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match="unknown experiment 'nothing'; expected one of boundaries, depth, kernels"):
+    with pytest.raises(
+        UserError, match="unknown experiment 'nothing'; expected one of boundaries, depth, heads, interactions, kernels"
+    ):
         grid.table("nothing")
     for module, arguments, message in (
-        ("run", ["main"], "expected python -m experiments.run NAME --workdir=DIR"),
+        ("run", ["main", "depth"], "expected python -m experiments.run NAME [--workdir=DIR]"),
         ("run", ["main", "--workdir=setup.py"], "--workdir: setup.py/main/small can't be written"),
         (
             "run",

@@ -45,15 +45,18 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:
         del key  # nothing here is random
+        q, k, v = self.project(x, mask)
+        return self.out(attention(q, k, v, mask, causal=self.causal).reshape(x.shape))
+
+    def project(self, x: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values, with their positions: each (batch, length, heads, features / heads)."""
         batch, length, features = x.shape
         if self.short is not None:
             x = self.short(x, mask)
         # One projection, its columns ordered (head, q|k|v, size), so that a split over heads keeps heads whole.
         qkv = self.qkv(x).reshape(batch, length, self.heads, 3, features // self.heads)
         q, k, v = (qkv[..., i, :] for i in range(3))
-        if self.rotary:
-            q, k = rotate(q), rotate(k)
-        return self.out(attention(q, k, v, mask, causal=self.causal).reshape(batch, length, features))
+        return (rotate(q), rotate(k), v) if self.rotary else (q, k, v)
 
     def flops(self, length: int) -> cost.Flops:
         projections = cost.dense(length, self.features, 4 * self.features)

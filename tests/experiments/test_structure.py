@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import interactions
+from experiments import structure
 
 RECORDS = Path(__file__).parents[2] / "experiments/records/interactions"
 # Which pairs interact: within a channel, across channels, the same for steps of 1; and whether shifts commute.
@@ -28,7 +28,7 @@ EXPECTED = {
 @pytest.fixture(scope="module")
 def rows():
     with jax.enable_x64(True):
-        return {row.name: row for row in interactions.measure()}
+        return {row.name: row for row in structure.measure()}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -45,12 +45,12 @@ def test_derivatives_and_steps_of_a_product_are_its_coefficient():
 
     with jax.enable_x64(True):
         x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 2)))
-        np.testing.assert_allclose(interactions.pairs(product, x), (3, 5), rtol=1e-10)
-        np.testing.assert_allclose(interactions.steps(product, x), (3, 5), rtol=1e-10)
+        np.testing.assert_allclose(structure.pairs(product, x), (3, 5), rtol=1e-10)
+        np.testing.assert_allclose(structure.steps(product, x), (3, 5), rtol=1e-10)
 
 
 def test_the_published_table_is_that_of_its_record(rows):
-    record = [interactions.Row(*row) for row in json.loads((RECORDS / "structure.json").read_text())]
-    assert interactions.table(record) == (RECORDS / "structure.md").read_text()
+    record = [structure.Row(*row) for row in json.loads((RECORDS / "structure.json").read_text())]
+    assert structure.table(record) == (RECORDS / "structure.md").read_text()
     for row in record:
         np.testing.assert_allclose(row[1:5], rows[row.name][1:5], rtol=1e-6, atol=1e-9)

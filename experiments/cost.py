@@ -1,0 +1,150 @@
+"""What mixing tokens costs by formula, length by length: python -m experiments.cost [--output=DIR]
+
+FLOPs (`gconv.ops.cost`) of the forward pass of one layer for one token, width 256. Tokens are mixed by attention or by
+the question's circular convolution, computed directly or by FFT. First the mixing alone, then with the mixer's own
+dense layers (attention's four projections, gconv's gated linear unit), then with the block's perceptron of four times
+the width.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from gconv import cli
+from gconv.errors import UserError
+from gconv.ops import cost
+from gconv.training.metrics import write_json
+
+FEATURES = 256
+LENGTHS = [2**i for i in range(4, 17)]
+METHODS = ("attention", "direct", "FFT")
+WITH = ("mixing alone", "with its dense layers", "with the perceptron")
+FACTORS = (2, 12, 24)  # layers; 12 or 24 are the question's
+
+
+def flops(length: int) -> dict[str, list[float]]:
+    """FLOPs a token by method, each with nothing else, with the mixer's dense layers, and with the perceptron too."""
+    convolution = cost.global_conv(length, FEATURES, length, "circular")
+    glu, projections = cost.dense(1, FEATURES, 2 * FEATURES).fft, cost.dense(1, FEATURES, 4 * FEATURES).fft
+    perceptron = cost.dense(1, FEATURES, 8 * FEATURES).fft
+
+    def added(mixing: float, dense: float) -> list[float]:
+        return [mixing / length, mixing / length + dense, mixing / length + dense + perceptron]
+
+    return {
+        "attention": added(cost.attention(length, FEATURES).fft, projections),
+        "direct": added(convolution.direct, glu),
+        "FFT": added(convolution.fft, glu),
+    }
+
+
+def fft_pays_from() -> int:
+    """The smallest length from which on the convolution costs less by FFT than directly."""
+    found = LENGTHS[-1]
+    for length in range(256, 0, -1):
+        at = flops(length)
+        if at["FFT"][0] >= at["direct"][0]:
+            break
+        found = length
+    return found
+
+
+def measure() -> dict[str, Any]:
+    return {"lengths": {str(length): flops(length) for length in LENGTHS}, "fft_pays_from": fft_pays_from()}
+
+
+def ratio(record: dict[str, Any], length: int, method: str, i: int) -> float:
+    """How many layers of convolution one of attention pays for."""
+    at = record["lengths"][str(length)]
+    return at["attention"][i] / at[method][i]
+
+
+def reached(record: dict[str, Any], method: str, i: int, factor: float) -> str:
+    """The first length of the table at which attention costs `factor` times as much."""
+    for length in LENGTHS:
+        if ratio(record, length, method, i) >= factor:
+            return "always" if length == LENGTHS[0] else f"{length:,}"
+    return f"not by {LENGTHS[-1]:,}"
+
+
+def table(record: dict[str, Any]) -> str:
+    columns = [(method, i) for i in range(len(WITH)) for method in METHODS[1:]]
+    heads = [f"{WITH[i]}: ÷ {'direct' if method == 'direct' else 'FFT'}" for method, i in columns]
+    lines = [
+        "| length | attention, kFLOPs/token | direct | FFT | " + " | ".join(heads) + " |",
+        "|---:|" + "---:|" * (3 + len(columns)),
+    ]
+    for length in LENGTHS:
+        own = [f"{record['lengths'][str(length)][method][0] / 1000:,.0f}" for method in METHODS]
+        ratios = [f"{ratio(record, length, *column):,.1f}" for column in columns]
+        lines.append(f"| {length:,} | " + " | ".join(own + ratios) + " |")
+    lines += [
+        "",
+        f"FLOPs of the forward pass by formula, width {FEATURES}. A ratio is attention's cost over the convolution's:",
+        "how many layers of convolution one of attention pays for. The first length at which it pays for so many:",
+        "",
+        "| layers | " + " | ".join(heads) + " |",
+        "|---:|" + "---:|" * len(columns),
+    ]
+    for factor in FACTORS:
+        lines.append(f"| {factor} | " + " | ".join(reached(record, *column, factor) for column in columns) + " |")
+    lines += ["", f"The FFT costs less than the direct sum from length {record['fft_pays_from']} on."]
+    return "\n".join(lines) + "\n"
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """FLOPs a token by length, a panel for what is counted; and the depth of convolution that attention pays for."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 4, figsize=(16, 4), layout="constrained")
+    for i, axes in enumerate(panels[:3]):
+        for method in METHODS:
+            values = [record["lengths"][str(length)][method][i] for length in LENGTHS]
+            name = method if method == "attention" else f"convolution, {method}"
+            axes.plot(LENGTHS, values, "o-", ms=3, label=name)
+        axes.set(title=WITH[i], ylabel="FLOPs a token", yscale="log")
+    panels[0].legend()
+    low = min(panel.get_ylim()[0] for panel in panels[:3])
+    for axes in panels[:3]:
+        axes.set_ylim(low, panels[0].get_ylim()[1])
+    for i, style in enumerate((":", "--", "-")):
+        for method, colour in zip(METHODS[1:], ("C1", "C2"), strict=True):
+            values = [ratio(record, length, method, i) for length in LENGTHS]
+            panels[3].plot(LENGTHS, values, style, color=colour, label=f"{method}, {WITH[i]}")
+    panels[3].set(title="layers of convolution for one of attention", yscale="log")
+    panels[3].legend(fontsize=8)
+    for axes in panels:
+        axes.set_xscale("log", base=2)
+        axes.set_xlabel("length")
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("output", None, "folder for the record, the table and the figure")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise UserError(f"unexpected argument {argv[1]!r}")
+    record = measure()
+    print(table(record))
+    if flags.FLAGS.output:
+        folder = Path(flags.FLAGS.output)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "cost.json", record)
+            (folder / "cost.md").write_text(table(record))
+            draw(record, folder / "cost.png")
+        except OSError as error:
+            raise UserError(f"--output: {folder} can't be written: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,47 @@
+"""What mixing costs: the formulas, and what is read from them."""
+
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from experiments import cost
+from experiments.grid import RECORDS
+from gconv.models.mixers import Attention, PointwiseGlobalConv
+from gconv.training.metrics import read_json
+
+
+def test_costs_are_those_of_the_mixers():
+    options = {"dropout": 0.0, "dtype": jnp.float32, "rngs": nnx.Rngs(0)}
+    at = cost.flops(64)
+    attention = Attention(cost.FEATURES, 64, heads=4, rotary=True, **options).flops(64)
+    convolution = PointwiseGlobalConv(cost.FEATURES, 64, boundary="circular", **options).flops(64)
+    assert at["attention"][1] * 64 == pytest.approx(attention.fft)
+    assert at["direct"][1] * 64 == pytest.approx(convolution.direct)
+    assert at["FFT"][1] * 64 == pytest.approx(convolution.fft)
+    for costs in at.values():
+        assert costs[2] - costs[1] == pytest.approx(2 * 2 * 4 * 256**2)  # two layers, a multiply-add as two
+
+
+def test_attention_pays_for_as_many_layers_as_the_formulas_say():
+    record = cost.measure()
+    # Alone 4L to 2L; with dense layers 8d + 4L to 4d + 2L: two layers of direct sums, whatever the length.
+    for length in cost.LENGTHS:
+        assert cost.ratio(record, length, "direct", 0) == cost.ratio(record, length, "direct", 1) == 2
+    assert cost.ratio(record, 1024, "direct", 2) == pytest.approx((24 * 256 + 4096) / (20 * 256 + 2048))
+    assert cost.ratio(record, 4096, "FFT", 0) == pytest.approx(4 * 4096 / (5 * 12 + 3))
+    assert cost.reached(record, "direct", 2, 1) == "always" and cost.reached(record, "direct", 2, 2).startswith(
+        "not by"
+    )
+    assert cost.reached(record, "FFT", 2, 10) == "16,384"
+
+
+def test_the_length_from_which_the_fft_costs_less():
+    first = cost.fft_pays_from()
+    assert cost.flops(first)["FFT"][0] < cost.flops(first)["direct"][0]
+    assert cost.flops(first - 1)["FFT"][0] >= cost.flops(first - 1)["direct"][0]
+
+
+def test_the_published_table_is_that_of_its_record():
+    folder = RECORDS / "cost"
+    record = read_json(folder / "cost.json")
+    assert record == cost.measure() and cost.table(record) == (folder / "cost.md").read_text()
