@@ -23,6 +23,7 @@ from experiments import meter
 from experiments.grid import Part, Table
 from experiments.table import shown_mean
 from gconv.data import pipeline, tasks
+from gconv.data.dataset import Dataset, Split
 from gconv.models.classifier import Classifier
 from gconv.models.kernels import KernelParam
 from gconv.models.mixers import Attention
@@ -119,7 +120,7 @@ def explained(sums: Sums, fixed: np.ndarray) -> np.ndarray:
     return 1 - np.divide(residual, variance, out=np.zeros_like(residual), where=variance > 0)
 
 
-def sums_of(model: Classifier, split: tasks.Split, batch_size: int = 256) -> list[Sums]:
+def sums_of(model: Classifier, split: Split, batch_size: int = 256) -> list[Sums]:
     """Of each layer of an attention model, over all examples of the split."""
     graphdef, params = nnx.split(model)
     found: list[Sums] = []
@@ -157,7 +158,7 @@ def replace(model: Classifier, kernels: Sequence[np.ndarray], replaced: Sequence
     return copy
 
 
-def train_on(model: Classifier, config: ml_collections.ConfigDict, data: tasks.Dataset) -> Classifier:
+def train_on(model: Classifier, config: ml_collections.ConfigDict, data: Dataset) -> Classifier:
     """A copy of the model, trained for STEPS more steps, kernels and all else, by the run's own recipe at RATE."""
     optim = config.optim.copy_and_resolve_references()
     optim.lr, optim.kernel_lr, optim.warmup_steps = RATE, RATE, WARMUP
@@ -174,7 +175,7 @@ def train_on(model: Classifier, config: ml_collections.ConfigDict, data: tasks.D
     return nnx.merge(graphdef, state.params)
 
 
-def correct(model: Classifier, split: tasks.Split) -> np.ndarray:
+def correct(model: Classifier, split: Split) -> np.ndarray:
     """Which examples the model gets right, (examples,) bool."""
     return meter.scores_of(model)(split.inputs, split.lengths).argmax(-1) == split.labels
 

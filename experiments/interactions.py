@@ -17,6 +17,7 @@ from experiments import meter, structure
 from experiments.grid import Part, Table
 from experiments.table import shown_mean
 from gconv.data import tasks
+from gconv.data.dataset import Split
 from gconv.models.classifier import Classifier
 from gconv.progress import say
 from gconv.training.metrics import read_json, write_json
@@ -37,7 +38,7 @@ class Model(NamedTuple):
     untrained_field: list[float]
 
 
-def read(run: Path, test: tasks.Split, pairs: list[meter.Pairs]) -> Model:
+def read(run: Path, test: Split, pairs: list[meter.Pairs]) -> Model:
     """Measures a finished run, on expressions of the test split and on pairs of their tokens."""
     trained = gconv.load(run)
     config = trained.config
@@ -56,7 +57,7 @@ def read(run: Path, test: tasks.Split, pairs: list[meter.Pairs]) -> Model:
     )
 
 
-def draw(split: tasks.Split) -> list[meter.Pairs]:
+def draw(split: Split) -> list[meter.Pairs]:
     """The pairs of each of the meter's bins."""
     rng = np.random.default_rng(0)
     return [meter.draw_pairs(split, low, high, PAIRS, rng) for low, high in meter.bins(split.inputs.shape[1])]
@@ -65,7 +66,7 @@ def draw(split: tasks.Split) -> list[meter.Pairs]:
 def untrained(config: ml_collections.ConfigDict) -> Classifier:
     """The model that a run of this config started from."""
     init_key, _ = jax.random.split(jax.random.key(config.seed))  # as the run itself did
-    return build_model(config.model, tasks.spec(config.data.name, config.data.length), init_key)
+    return build_model(config.model, tasks.spec(config.data.name, config.data.length, config.data.options), init_key)
 
 
 def measure(runs: list[Path], folder: Path) -> None:

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from gconv.data.dataset import Split
 from gconv.data.generators import listops
-from gconv.data.tasks import Split
 from gconv.models.classifier import Classifier
 
 KINDS = (range(1, 1 + len(listops.OPERATORS)), range(len(listops.VOCABULARY) - 10, len(listops.VOCABULARY)))

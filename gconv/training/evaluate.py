@@ -24,7 +24,9 @@ def make_eval_step(graphdef: nnx.GraphDef, mesh: Mesh) -> Callable[[Any, pipelin
 def evaluate(eval_step: Callable, params: Any, split: Split, batch_size: int, mesh: Mesh) -> dict[str, float]:
     """Of `params` over the whole split: mean loss (nats), accuracy, and the numbers of right and of all predictions."""
     batches = pipeline.evaluation_batches(split, batch_size, sharding.rows_here(mesh, batch_size))
-    totals = [eval_step(params, sharding.put_batch(mesh, batch)) for batch in batches]
-    loss, correct, predictions = (sum(float(total[i]) for total in totals) for i in range(3))
+    totals = [eval_step(params, sharding.put_batch(mesh, batch)) for batch in batches]  # the host runs ahead
+    loss, correct, predictions = (
+        sum(map(float, of_batches)) for of_batches in zip(*jax.device_get(totals), strict=True)
+    )
     accuracy = correct / predictions
     return {"loss": loss / predictions, "accuracy": accuracy, "correct": int(correct), "predictions": int(predictions)}

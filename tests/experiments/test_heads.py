@@ -10,6 +10,7 @@ from configs import listops as config_of
 from experiments import heads
 from experiments.grid import RECORDS
 from gconv.data import tasks
+from gconv.data.dataset import Dataset, Split
 from gconv.training import loop
 from gconv.training.metrics import read_json
 from gconv.training.step import build_model
@@ -22,7 +23,7 @@ def split():
     rng = np.random.default_rng(0)
     lengths = rng.integers(10, LENGTH + 1, size=20).astype(np.int32)
     inputs = rng.integers(1, 16, size=(20, LENGTH)).astype(np.uint8) * (np.arange(LENGTH) < lengths[:, None])
-    return tasks.Split(inputs.astype(np.uint8), lengths, rng.integers(10, size=20).astype(np.int32))
+    return Split(inputs.astype(np.uint8), lengths, rng.integers(10, size=20).astype(np.int32))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def built(config):
-    return nnx.split(build_model(config.model, tasks.spec("listops", LENGTH), jax.random.key(0)))
+    return nnx.split(build_model(config.model, tasks.spec("listops", LENGTH, {}), jax.random.key(0)))
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_training_on_moves_kernels_and_all_else_and_learns(model, config, split,
     monkeypatch.setattr(heads, "STEPS", 30)
     monkeypatch.setattr(heads, "WARMUP", 2)
     changed = heads.replace(model, [np.zeros((HEADS, 2 * LENGTH - 1))] * 2, np.ones((2, HEADS), bool))
-    data = tasks.Dataset({"train": split}, tasks.spec("listops", LENGTH), {})
+    data = Dataset({"train": split}, tasks.spec("listops", LENGTH, {}), {}, chance=0.1)
     after = heads.train_on(changed, config, data)
     assert float(np.abs(after.blocks[0].mixer.kernels[...]).max()) > 1e-4
     assert float(np.abs(changed.blocks[0].mixer.kernels[...]).max()) == 0  # the model given is as it was

@@ -8,6 +8,7 @@ from configs import listops as config_of
 from experiments import interactions, meter
 from experiments.grid import RECORDS
 from gconv.data import tasks
+from gconv.data.dataset import Split
 from gconv.data.generators import listops
 from gconv.training import loop
 from gconv.training.metrics import read_json
@@ -23,13 +24,13 @@ def split():
     for row, example in zip(inputs, made, strict=True):
         row[: len(example.tokens)] = np.frombuffer(example.tokens, np.uint8)
     lengths = np.array([len(example.tokens) for example in made], np.int32)
-    return tasks.Split(inputs, lengths, np.array([example.value for example in made], np.int32))
+    return Split(inputs, lengths, np.array([example.value for example in made], np.int32))
 
 
 def model_of(mixer, **fields):
     config = config_of.get_config(f"{mixer},smoke")
     config.update_from_flattened_dict({"model.dropout": 0.0, "model.layers": 1, **fields})
-    return build_model(config.model, tasks.spec("listops", 32), jax.random.key(0))
+    return build_model(config.model, tasks.spec("listops", 32, {}), jax.random.key(0))
 
 
 def test_bins_double_and_cover_every_distance():

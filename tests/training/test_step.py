@@ -184,7 +184,7 @@ def test_bfloat16_trains_with_float32_parameters(mesh):
         ("mixer", "gconv.models.mixers.Nothing", "config.model.mixer='gconv.models.mixers.Nothing' can't be imported"),
         ("mixer", "nothing", "config.model.mixer='nothing' can't be imported"),
         ("mixer_options", {"heads": 3}, "config.model: .*boundary|unexpected keyword"),
-        ("positions", "learned", "config.model: positions must be none or sinusoidal; got 'learned'"),
+        ("positions", "learned", "config.model: positions must be none, sinusoidal or learnt; got 'learned'"),
     ],
 )
 def test_a_model_that_cannot_be_built_is_named(field, value, message):
