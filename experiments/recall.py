@@ -20,8 +20,8 @@ TABLE = Table(
     },
     columns={
         "MQAR": Part("probes,mqar"),
-        "MQAR, 8 pairs": Part("probes,mqar", {"data.length": 64, "data.options.pairs": 8}),
-        "MQAR, scattered": Part("probes,scattered_mqar"),
+        "MQAR of 8 pairs": Part("probes,mqar", {"data.length": 64, "data.options.pairs": 8}),
+        "scattered MQAR": Part("probes,scattered_mqar"),
     },
     seeds=(0, 1, 2, 3, 4),
     sweep=tuple({"optim.lr": lr, "optim.kernel_lr": lr} for lr in (2e-3, 6e-3)),

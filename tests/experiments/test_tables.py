@@ -164,7 +164,7 @@ def test_every_run_of_every_table_has_a_config_that_builds(name):
     import importlib
 
     made = grid.table(name)
-    assert len(made.seeds) >= 3
+    assert len(made.seeds) >= 3 and not any("," in column for column in made.columns)  # --columns is a list
     for preset in ("small", ""):
         for _, _, points in grid.runs(made, preset):
             chosen = points[-1][0]

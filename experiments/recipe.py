@@ -1,0 +1,15 @@
+"""What the published recipes of convolutions set apart for the kernel: its learning rate, where it starts, how long."""
+
+from experiments.grid import Part, Table
+
+KERNEL = "model.mixer_options.kernel_options"
+
+TABLE = Table(
+    title="The kernel's own learning rate and first scale, gconv's block at a learning rate of .003",
+    rows={
+        **{f"rate {rate:g}": Part("gconv", {"optim.kernel_lr": rate}) for rate in (0.0, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)},
+        **{f"scale {scale:g}": Part("gconv", {f"{KERNEL}.scale": scale}) for scale in (0.002, 0.2)},
+    },
+    columns={"ListOps": Part("listops"), "Text": Part("text")},
+    note="Where a row names one of them, the other is as in all tables: rate .003, scale .02.",
+)
