@@ -22,9 +22,7 @@ RECORDS = FOLDER / "records"
 class Part(NamedTuple):
     """What a row or a column says of a run: names for its config, and fields to override."""
 
-    names: (
-        str  # of a row: MIXER[,NAME…] after the colon; of a column: the task's file in configs/, and names of its own
-    )
+    names: str  # of a row MIXER[,NAME…], after the colon; of a column FILE[,NAME…], its task's in configs/
     overrides: Mapping[str, Any] = {}
 
 

@@ -4,7 +4,7 @@ import statistics
 import numpy as np
 import pytest
 
-from experiments import interactions, pages
+from experiments import grid, interactions, pages, table
 from experiments.grid import RECORDS
 from experiments.table import half_interval
 from gconv.errors import UserError
@@ -84,3 +84,34 @@ def test_what_the_answer_says_of_interactions_is_in_the_records():
         assert mean(("gconv", layers), "untrained") < 0.04
     for layers in (12, 24):
         assert mean(("mlp_mixer", layers), "untrained") > mean(("mlp_mixer", layers), "trained")
+
+
+def test_what_the_answer_says_of_recall_is_in_the_records():
+    cells = table.cells(grid.read_records("recall", "small"))
+    convolutions = [row for row, _ in cells if row.startswith(("gconv", "kernel")) and "attention" not in row]
+    assert len(set(convolutions)) == 6
+    for row, column in cells:
+        cell = cells[row, column]
+        if column == "MQAR of 8 pairs":
+            assert not cell.accuracies
+            continue
+        guess = cell.results[0]["chance"]
+        assert len(cell.accuracies) == 5
+        scores = sorted(cell.accuracies.values())
+        if row in convolutions:
+            assert cell.mean < guess + 0.025
+        elif row == "MLP-Mixer":
+            assert scores[0] > 0.45 and scores[-1] > 0.95 if column == "MQAR" else cell.mean < guess
+        elif row == "attention" and column == "scattered MQAR":
+            assert cell.mean < guess
+        else:
+            assert scores[1] > 0.999 and (scores[0] > 0.999 or row == "gconv, then attention")
+
+
+def test_what_the_answer_says_of_shares_and_matches_is_in_the_records():
+    share, matches = (table.cells(grid.read_records(name, "small")) for name in ("share", "matches"))
+    none, one = share["no attention", "ListOps"], share["one layer in four", "ListOps"]
+    assert one.mean > none.mean + 0.04 and one.results[0]["parameters"] < none.results[0]["parameters"]
+    equal = {row: cell.mean for (row, column), cell in matches.items() if column == "ListOps"}
+    assert equal.pop("attention") > max(equal.values()) + 0.03
+    assert max(equal.values()) - equal["gconv, same parameters"] < 0.02

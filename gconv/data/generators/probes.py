@@ -16,8 +16,7 @@ NO_LABEL = -1
 class Sequences(NamedTuple):
     """inputs, labels (count, length) int32, labels −1 where nothing is asked.
 
-    guess: the accuracy of the best guess from which tokens there are, without regard to where they stand, as the
-    probe's docstring says. Whoever does better has used an order or a match.
+    guess: the accuracy of the best guess that doesn't do what the probe asks for, as the probe's docstring says.
     """
 
     inputs: np.ndarray
@@ -52,7 +51,7 @@ def scattered_mqar(rng: np.random.Generator, count: int, length: int, *, vocabul
     """MQAR without its layout: pairs and queries stand at random even positions, each query after its pair.
 
     Position then says nothing of what a token is for, so that no fixed shift finds the pairs. Other positions hold
-    token 0. Guess: any of the values that stand before the query.
+    token 0. Guess: the latest value before the query, since earlier pairs are likelier to have been asked for.
     """
     slots = length // 2
     _require(slots >= 2 * pairs, f"{pairs} pairs and queries don't fit length {length}")
@@ -65,8 +64,8 @@ def scattered_mqar(rng: np.random.Generator, count: int, length: int, *, vocabul
     np.put_along_axis(inputs, 2 * first + 1, values, axis=1)
     np.put_along_axis(inputs, 2 * second, keys, axis=1)
     np.put_along_axis(labels, 2 * second, values, axis=1)
-    before = (first[:, None, :] < second[:, :, None]).sum(axis=2)
-    return Sequences(inputs, labels, float(np.mean(1 / before)))
+    before = np.where(first[:, None, :] < second[:, :, None], first[:, None, :], -1)  # (count, queries, pairs)
+    return Sequences(inputs, labels, float(np.mean(before.argmax(axis=2) == np.arange(pairs))))
 
 
 def recall(rng: np.random.Generator, count: int, length: int, *, vocabulary: int) -> Sequences:
