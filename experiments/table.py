@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from absl import flags
 from scipy import stats
 
@@ -219,7 +220,7 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
         results = [result for row in rows for result in found[row, column].results]
         if results:
             axes.axvline(100 * results[0]["chance"], color="grey", linestyle="--", lw=1)
-        axes.set(title=column, xlabel="test accuracy (%)", xlim=(None, min(axes.get_xlim()[1], 102)))
+        axes.set(title=column, xlabel="test accuracy (%)", xlim=np.clip(axes.get_xlim(), -2, 102))
         axes.grid(alpha=0.3, axis="x")
     panels[0][0].set_yticks(range(len(rows)), rows)
     panels[0][0].invert_yaxis()

@@ -11,6 +11,7 @@ import pytest
 from gconv.data import show, tasks
 from gconv.data.builders import base, imdb, pathfinder, same_film
 from gconv.data.builders.pathfinder import Pathfinder, resumable
+from gconv.data.dataset import Spec
 from gconv.data.generators.pathfinder import STIMULI, Example, generate
 from gconv.errors import UserError
 from tests.data.test_tasks import load, reviews, write_archive
@@ -91,7 +92,7 @@ def test_pathfinders_set_is_the_generators_and_says_so(tmp_path):
     images = np.concatenate([data.splits[split].inputs for split in tasks.SPLITS])
     np.testing.assert_array_equal(images, np.stack([example.image.reshape(-1) for example in expected]))
     assert [data.splits["test"].labels.tolist()] == [[example.label for example in expected[-64:]]]
-    assert "not LRA's own images" in data.record["source"] and data.spec == (1024, 2, 0, 1)
+    assert "not LRA's own images" in data.record["source"] and data.spec == Spec(1024, 2, 0, 1)
     manifest = tasks.manifest("pathfinder", "smoke", str(tmp_path))
     assert (manifest["seed"], manifest["builder"]) == (0, "pathfinder 1.0.0")
     for split in tasks.SPLITS:
@@ -159,7 +160,7 @@ def test_same_film_pairs_are_balanced_and_right(few_reviews, tmp_path):
     film_archive(tmp_path)
     tasks.prepare("same_film", "", str(tmp_path / "data"), str(tmp_path))
     data = load("same_film", tmp_path / "data", length=32)
-    assert data.spec == (32, 2, 256, 2)
+    assert data.spec == Spec(32, 2, 256, 2)
     assert data.record["source"].startswith("pairs drawn with seed 0 from https://")
     assert data.record["source"].endswith("; not LRA's Retrieval")
     films = {}

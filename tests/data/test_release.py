@@ -10,6 +10,7 @@ from gconv.data import tasks
 from gconv.data.builders import pathfinder, retrieval
 from gconv.data.builders.listops import Listops
 from gconv.data.builders.pathfinder import Pathfinder
+from gconv.data.dataset import Spec
 from gconv.data.generators.listops import Grammar, generate, to_text
 from gconv.errors import UserError
 
@@ -230,7 +231,7 @@ def test_retrieval_is_read_from_the_release(monkeypatch, tmp_path):
     pairs_release(tmp_path)
     tasks.prepare("retrieval", "", str(tmp_path / "data"), str(tmp_path))
     data = load("retrieval", tmp_path / "data", length=8)
-    assert data.spec == (8, 2, 256, 2)
+    assert data.spec == Spec(8, 2, 256, 2)
     inputs, lengths, labels = data.splits["train"]
     assert (inputs.shape, lengths.shape, labels.tolist()) == ((4, 2, 8), (4, 2), [0, 1, 0, 1])
     assert inputs[1].tobytes() == b'"train 1other " ' and lengths.max() == 8

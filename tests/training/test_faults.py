@@ -113,7 +113,7 @@ import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # every larger file fails, as on a full disk
 checkpoints.save(2, {"a": jnp.arange(100_000)}, {})
-for _ in range(500):
+for _ in range(6000):  # a minute, on a busy machine
     time.sleep(0.01)
     try:
         checkpoints.check()
