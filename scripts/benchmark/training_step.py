@@ -59,7 +59,7 @@ def measure(shape: Shape, rounds: int, seconds: float) -> list[dict[str, Any]]:
 LAYERS, FEATURES, HEADS, TOKENS = 2, 64, 2, 16_384
 TOKEN_WEIGHTS = 16_384  # of each matrix of MLP-Mixer's token perceptron: its units are so many over the length
 TASKS = ("listops", "text", "retrieval", "image", "pathfinder", "pathx")
-MIXERS = ("gconv", "gconv_plain", "gated", "local", "fnet", "mlp_mixer", "ssm")
+MIXERS = ("gconv", "gconv_plain", "gated", "content", "local", "fnet", "mlp_mixer", "ssm")
 WITH_ATTENTION = ("attention", "transformer", "hybrid")  # measured after the others, for fewer rounds
 SETTING = (
     f"Every mixer on every task's shape: {LAYERS} layers, {TOKENS:,} tokens a step, no dropout. Each has the width at"

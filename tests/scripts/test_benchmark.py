@@ -68,8 +68,6 @@ def test_a_step_that_needs_too_much_memory_is_not_run(monkeypatch):
 
 def test_every_mixer_is_recorded_on_every_task_at_equal_parameters():
     rows = [row for row in json.loads((RECORDS / "step.json").read_text())["rows"] if "task" in row]
-    if not rows:
-        pytest.skip("not measured yet")
     shapes = {"listops": 2048, "text": 4096, "retrieval": 4000, "image": 1024, "pathfinder": 1024, "pathx": 16_384}
     assert set(training_step.TASKS) == set(shapes)
     for task, length in shapes.items():
