@@ -158,3 +158,25 @@ def test_options_that_do_not_fit_are_named(tmp_path, changes, message):
 def test_a_config_without_a_probe_says_which_there_are():
     with pytest.raises(ValueError, match="config:gconv,small: expected a probe after the mixer, one of mqar"):
         probes.get_config("gconv,small")
+
+
+def test_a_model_of_a_probe_is_not_for_use(tmp_path):
+    import gconv
+
+    (tmp_path / "config.json").write_text(probes.get_config("gconv,parity,smoke").to_json())
+    with pytest.raises(UserError, match="parity is a probe; its models are not for use"):
+        gconv.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["copying", "parity"])
+def test_a_probe_trains_and_counts_what_is_asked(name, tmp_path):
+    from gconv.training import loop
+
+    config = probes.get_config(f"gated,{name},smoke")
+    config.steps = 15
+    result = loop.train_and_evaluate(config, str(tmp_path / "run"))
+    held_out = tasks.load(**config.data, data_dir=config.data_dir).splits["validation"]
+    asked = (held_out.labels >= 0).sum()
+    assert result["data"]["examples"]["test"] == 32 and (asked == 32) == (name == "parity")
+    right = result["val_accuracy"] * asked
+    assert abs(right - round(right)) < 1e-6 and 0 < result["test_accuracy"] <= 1

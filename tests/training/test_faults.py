@@ -118,7 +118,7 @@ for _ in range(6000):  # a minute, on a busy machine
     try:
         checkpoints.check()
     except UserError as error:
-        print("noticed", sorted(os.listdir(folder))[0])
+        print("noticed", sorted(os.listdir(folder))[0], flush=True)  # _exit drops what is buffered
         os._exit(0)
 os._exit(1)
 """
