@@ -296,8 +296,9 @@ def smoke(config: ConfigDict) -> None:
     config.optim.warmup_steps = 5
 
 
-def small(config: ConfigDict) -> None:
+def small(config: ConfigDict, length: int) -> None:
     """One block and one recipe for every mixer, small enough that two cores carry a whole table."""
+    config.data.length = length
     config.steps = 600
     config.batch_size = 32
     config.eval_every = config.checkpoint_every = 200
@@ -314,7 +315,7 @@ def small(config: ConfigDict) -> None:
     rates(config, 3e-3, 3e-3, 0.05)
     regularize(config, 0.0, 0.0)
     if config.mixer == "mlp_mixer":
-        config.model.mixer_options.hidden = 32
+        config.model.mixer_options.hidden = 2048 // length  # some thousand weights a layer, as the others have
     if config.mixer == "ssm":
         states(config, 16, 1)
     if config.mixer == "local":

@@ -66,7 +66,5 @@ def smoke(config: ConfigDict) -> None:
 
 def small(config: ConfigDict) -> None:
     """Pictures of 16 × 16."""
-    base.small(config)
-    config.data.pool, config.data.length = 2, 256
-    if config.mixer == "mlp_mixer":
-        config.model.mixer_options.hidden = 8  # so that its weights are a few thousand a layer, as the others'
+    base.small(config, length=256)
+    config.data.pool = 2

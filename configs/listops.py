@@ -66,9 +66,8 @@ def smoke(config: ConfigDict) -> None:
 
 def small(config: ConfigDict) -> None:
     """Expressions of 9 to 64 tokens."""
-    base.small(config)
+    base.small(config, length=64)
     config.data.variant = "short"
-    config.data.length = 64
 
 
 def quickstart(config: ConfigDict) -> None:

@@ -83,5 +83,5 @@ def smoke(config: ConfigDict) -> None:
 
 def small(config: ConfigDict) -> None:
     """Images averaged to 32 × 32."""
-    base.small(config)
-    config.data.pool, config.data.length = 4, 1024
+    base.small(config, length=1024)
+    config.data.pool = 4

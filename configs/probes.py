@@ -3,14 +3,15 @@
     python -m gconv.main --config=configs/probes.py:attention,mqar --workdir=runs/mqar_attention
 
 MIXER is followed by the probe: mqar, scattered_mqar, recall, induction, selective_copying, copying, ngram_lookup,
-majority, parity or memorization; gconv/data/generators/probes.py defines them and names their papers. The settings are
-those of the papers where they state them, with one block for all mixers: two layers with learnt positions and no
-perceptron, as in Zoology, but for the mixers that mix channels only there. Convolutions and attention are causal;
-mlp_mixer, fnet, ssm and matrix aren't, and see the later tokens too, among which no answer stands.
+majority, parity or memorization; gconv/data/generators/probes.py defines them and names their papers. Sizes and numbers
+of examples are the papers' for mqar, recall, induction and selective_copying, ours for the others; the block is one for
+all mixers: two layers with learnt positions and no perceptron, as in Zoology, but for the mixers that mix channels only
+there. Convolutions and attention are causal; mlp_mixer, fnet, ssm and matrix aren't, and see the later tokens too,
+among which no answer stands.
 
 published test accuracy (%): mqar: attention about 100 at every width, gated convolutions less the longer and the more
-pairs (Arora et al. 2023). recall, induction: attention and H3 above 97 (Fu et al. 2023). selective_copying: Mamba-like
-selection 97.0, H3 with Hyena 30.1, S4 without gates 18.3 (Poli et al. 2024).
+pairs (Arora et al. 2023). recall, induction: attention and H3 above 97 (Fu et al. 2023). selective_copying: selection
+97.0, H3 with Hyena 30.1, S4 without gates 18.3 (Poli et al. 2024).
 expected time: the published settings have not been run here.
   :MIXER,PROBE,small  a minute or two on one core, for the table in experiments/probes.py.
 """

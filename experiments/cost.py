@@ -3,7 +3,7 @@
 FLOPs (`gconv.ops.cost`) of the forward pass of one layer for one token, width 256. Tokens are mixed by attention or by
 the question's circular convolution, computed directly or by FFT. First the mixing alone, then with the mixer's own
 dense layers (attention's four projections, gconv's gated linear unit), then with the block's perceptron of four times
-the width.
+the width. Beside that the least memory traffic of each operation, on batches of the tasks' lengths.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from absl import flags
 
 from gconv import cli
 from gconv.errors import UserError
+from gconv.models.kernels import taps_of
 from gconv.ops import cost
 from gconv.training.metrics import write_json
 
@@ -21,6 +22,8 @@ LENGTHS = [2**i for i in range(4, 17)]
 METHODS = ("attention", "direct", "FFT")
 WITH = ("mixing alone", "with its dense layers", "with the perceptron")
 FACTORS = (2, 12, 24)  # layers; 12 or 24 are the question's
+TASK_LENGTHS = (1024, 2048, 4096, 16384)
+BATCH, HIDDEN, ITEMSIZE = 16, 256, 4
 
 
 def flops(length: int) -> dict[str, list[float]]:
@@ -50,8 +53,35 @@ def fft_pays_from() -> int:
     return found
 
 
+def operations(length: int) -> dict[str, tuple[float, int]]:
+    """FLOPs and least bytes of the forward pass of a batch, with bidirectional kernels of all lags."""
+    taps = taps_of(length, "bidirectional")
+    conv = cost.global_conv(length, FEATURES, taps, "bidirectional")
+    moved = cost.global_conv_bytes(BATCH, length, FEATURES, taps, ITEMSIZE)
+    attention, perceptron = cost.attention(length, FEATURES), cost.token_perceptron(length, FEATURES, HIDDEN)
+    return {
+        "global convolution by FFT": (BATCH * conv.fft, moved),
+        "global convolution by its sum": (BATCH * conv.direct, moved),
+        "attention": (BATCH * attention.fft, cost.attention_bytes(BATCH, length, FEATURES, ITEMSIZE)),
+        f"token perceptron of {HIDDEN} units": (
+            BATCH * perceptron.fft,
+            cost.token_perceptron_bytes(BATCH, length, FEATURES, HIDDEN, ITEMSIZE),
+        ),
+        f"dense layer {FEATURES} → {FEATURES}": (
+            BATCH * cost.dense(length, FEATURES, FEATURES).fft,
+            cost.dense_bytes(BATCH * length, FEATURES, FEATURES, ITEMSIZE),
+        ),
+    }
+
+
 def measure() -> dict[str, Any]:
-    return {"lengths": {str(length): flops(length) for length in LENGTHS}, "fft_pays_from": fft_pays_from()}
+    return {
+        "lengths": {str(length): flops(length) for length in LENGTHS},
+        "fft_pays_from": fft_pays_from(),
+        "operations": {
+            str(length): {name: list(both) for name, both in operations(length).items()} for length in TASK_LENGTHS
+        },
+    }
 
 
 def ratio(record: dict[str, Any], length: int, method: str, i: int) -> float:
@@ -90,6 +120,18 @@ def table(record: dict[str, Any]) -> str:
     for factor in FACTORS:
         lines.append(f"| {factor} | " + " | ".join(reached(record, *column, factor) for column in columns) + " |")
     lines += ["", f"The FFT costs less than the direct sum from length {record['fft_pays_from']} on."]
+    lines += [
+        "",
+        f"Least memory traffic, forward, of a batch of {BATCH} in float32, width {FEATURES}, kernels bidirectional:",
+        "",
+        "| length | operation | GFLOP | ÷ FFT | least MB moved | FLOPs a byte |",
+        "|---:|---|---:|---:|---:|---:|",
+    ]
+    for length, of in record["operations"].items():
+        by_fft, _ = of["global convolution by FFT"]
+        for name, (arithmetic, moved) in of.items():
+            figures = (arithmetic / 1e9, arithmetic / by_fft, moved / 1e6, arithmetic / moved)
+            lines.append(f"| {int(length):,} | {name} | " + " | ".join(f"{figure:.3g}" for figure in figures) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -135,14 +177,10 @@ def main(argv: list[str]) -> None:
     record = measure()
     print(table(record))
     if flags.FLAGS.output:
-        folder = Path(flags.FLAGS.output)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with cli.output_folder(flags.FLAGS.output) as folder:
             write_json(folder / "cost.json", record)
             (folder / "cost.md").write_text(table(record))
             draw(record, folder / "cost.png")
-        except OSError as error:
-            raise UserError(f"--output: {folder} can't be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Matrix products are in bf16, FFTs in float32.
 
-    python -m experiments.run lra --preset= --workdir=runs             # as often as it is interrupted
+    python -m experiments.run lra --preset= --jobs=1 --workdir=runs    # as often as it is interrupted
     python -m experiments.table lra --preset= --workdir=runs --output=experiments/records/lra
     python -m experiments.lra                                          # the README's table
 
@@ -161,8 +161,9 @@ def page() -> str:
             "",
             *results(records),
             "",
-            f"Training time **projected, not measured**, at {REACHED:.0%} of the makers' peak rates"
-            " (`experiments/lra.py` has the formulas):",
+            f"Training time **projected, not measured**, at {REACHED:.0%} of the makers' peak rates; a TPU's"
+            " for FFTs isn't published and taken as a thirty-second of that for matrices (`experiments/lra.py` has the"
+            " formulas):",
             "",
             *projections(),
             "",

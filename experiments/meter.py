@@ -169,11 +169,5 @@ def _sensitivities(
 
 def last_features(model: Classifier, embedded: jax.Array, mask: jax.Array) -> jax.Array:
     """What the model pools: embedded (batch, length, features), mask (batch, length) bool → like embedded."""
-    x, layout = embedded, "blc"
-    for block in model.blocks:
-        if block.layout != layout:
-            x, layout = jnp.swapaxes(x, 1, 2), block.layout
-        x = block(x, mask)
-    if model.norm is not None:
-        x = model.norm(x)
+    x, layout = model.tower(embedded, mask, [None] * len(model.blocks))
     return x if layout == "blc" else jnp.swapaxes(x, 1, 2)

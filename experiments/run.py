@@ -184,12 +184,8 @@ def main(argv: list[str]) -> None:
     if failures:
         sys.exit(1)
     if table.measure is not None:
-        output = Path(flags.FLAGS.output or root)
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-            table.measure(grid.finished(table, flags.FLAGS.preset, root), output)
-        except OSError as error:
-            raise UserError(f"--output: {output} can't be written: {error.strerror}") from error
+        with cli.output_folder(flags.FLAGS.output or root) as folder:
+            table.measure(grid.finished(table, flags.FLAGS.preset, root), folder)
 
 
 if __name__ == "__main__":

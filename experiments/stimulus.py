@@ -5,7 +5,6 @@ difference is given in units of its tolerance, four standard errors: beyond 1 th
 """
 
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -159,13 +158,9 @@ def main(argv: list[str]) -> None:
     text = table(rows, images)
     print(text)
     if flags.FLAGS.output:
-        folder = Path(flags.FLAGS.output)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with cli.output_folder(flags.FLAGS.output) as folder:
             write_json(folder / "stimulus.json", {"images": images, "rows": rows})
             (folder / "stimulus.md").write_text(text)
-        except OSError as error:
-            raise UserError(f"--output: {flags.FLAGS.output} can't be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -134,12 +134,8 @@ def main(argv: list[str]) -> None:
     rows = measure()
     print(table(rows))
     if flags.FLAGS.output:
-        folder = Path(flags.FLAGS.output)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with cli.output_folder(flags.FLAGS.output) as folder:
             save(rows, folder)
-        except OSError as error:
-            raise UserError(f"--output: {folder} can't be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -253,16 +253,13 @@ def main(argv: list[str]) -> None:
     text = markdown(records, table)
     print(text)
     if flags.FLAGS.output:
-        folder, stem = Path(flags.FLAGS.output), preset or "full"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        stem = preset or "full"
+        with cli.output_folder(flags.FLAGS.output) as folder:
             (folder / f"{stem}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
             (folder / f"{stem}.md").write_text(text)
             (folder / f"{stem}.tex").write_text(latex(records))
             (folder / f"{stem}.csv").write_text(as_csv(records))
             draw(records, table, folder / f"{stem}.png")
-        except OSError as error:
-            raise UserError(f"--output: {folder} can't be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What every command shares: one clear line for bad input, exit statuses, and an allocator that suits arrays."""
 
+import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from absl import app, flags, logging
 
@@ -36,6 +38,17 @@ def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]
             sys.exit(status_of(error))
 
     return reported
+
+
+@contextlib.contextmanager
+def output_folder(path: str | Path) -> Iterator[Path]:
+    """The folder that --output names, made if it isn't there. UserError if it, or what is written to it, can't be."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except OSError as error:
+        raise UserError(f"--output: {folder} can't be written: {error.strerror}") from error
 
 
 def status_of(error: BaseException) -> int:

@@ -28,6 +28,11 @@ class Spec(NamedTuple):
     documents: int = 1  # sequences of an example: 1, or the 2 of a pair, which are padded to one length
     every_position: bool = False  # whether each position has a label, rather than the example
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the inputs: the smallest unsigned integers that hold every id, or intensity."""
+        return np.min_scalar_type((self.vocabulary or 256) - 1)
+
 
 class Dataset(NamedTuple):
     splits: dict[str, Split]

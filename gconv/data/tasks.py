@@ -153,6 +153,9 @@ def spec(name: str, length: int, options: Mapping[str, Any]) -> Spec:
 def _generate(name: str, length: int, limit: int, options: Mapping[str, Any]) -> Dataset:
     """The splits of a probe, the same whenever they are made. UserError for options that it doesn't take."""
     counts = {split: options["train" if split == "train" else "held_out"] for split in SPLITS}
+    if min(counts.values()) < 1:
+        raise UserError(f"config.data.options of {name}: train and held_out must be at least 1; got {counts}")
+    made_for = spec(name, length, options)
     rest = {field: value for field, value in options.items() if field not in ("train", "held_out")}
     splits, guess, digest = {}, 0.0, hashlib.sha256()
     for seed, (split, count) in enumerate(counts.items()):
@@ -161,7 +164,7 @@ def _generate(name: str, length: int, limit: int, options: Mapping[str, Any]) ->
             made = PROBES[name](np.random.default_rng(seed), count, length, **rest)
         except (TypeError, ValueError) as error:
             raise UserError(f"config.data.options of {name}: {error}") from error
-        inputs = made.inputs.astype(np.min_scalar_type(made.inputs.max()))
+        inputs = made.inputs.astype(made_for.dtype)
         splits[split], guess = Split(inputs, np.full(count, length, np.int32), made.labels), made.guess
         digest.update(made.inputs.tobytes() + made.labels.tobytes())
     record = {
@@ -170,7 +173,7 @@ def _generate(name: str, length: int, limit: int, options: Mapping[str, Any]) ->
         "sha256": digest.hexdigest(),
         "examples": {split: len(arrays.labels) for split, arrays in splits.items()},
     }
-    return Dataset(splits, spec(name, length, options), record, chance=guess)
+    return Dataset(splits, made_for, record, chance=guess)
 
 
 def tokenizer(name: str, length: int) -> Callable[[Any], bytes]:

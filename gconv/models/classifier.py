@@ -118,18 +118,26 @@ class Classifier(nnx.Module):
         keys = [None] * (len(self.blocks) + 1) if key is None else jax.random.split(key, len(self.blocks) + 1)
         mask = jnp.arange(inputs.shape[1]) < lengths[:, None]
         x = self.dropout(self._embed(inputs), deterministic=key is None, rngs=keys[-1])
-        layout = "blc"
-        x = self.split(x, layout)
-        for block, block_key in zip(self.blocks, keys, strict=False):
-            if block.layout != layout:
-                x, layout = jnp.swapaxes(x, 1, 2), block.layout
-            x = self.split(block(x, mask, key=block_key), layout)
-        if self.norm is not None:
-            x = self.norm(x)
-        x = x.astype(jnp.float32)
+        x, layout = self.tower(x, mask, keys)
         if self.every_position:
             return x if layout == "blc" else jnp.swapaxes(x, 1, 2)
         return mean_of_real_tokens(x, mask, layout)
+
+    def tower(self, x: jax.Array, mask: jax.Array, keys: Any) -> tuple[jax.Array, str]:
+        """What comes after the embedding and before pooling: the blocks, and the norm of a pre-norm model.
+
+        x (sequences, length, features), mask (sequences, length) bool, a key or None for each block → float32 of the
+        last block's layout, and that layout.
+        """
+        layout = "blc"
+        x = self.split(x, layout)
+        for block, key in zip(self.blocks, keys, strict=False):
+            if block.layout != layout:
+                x, layout = jnp.swapaxes(x, 1, 2), block.layout
+            x = self.split(block(x, mask, key=key), layout)
+        if self.norm is not None:
+            x = self.norm(x)
+        return x.astype(jnp.float32), layout
 
     def _embed(self, inputs: jax.Array) -> jax.Array:
         if not self.vocabulary:

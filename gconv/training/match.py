@@ -94,7 +94,7 @@ def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], Non
     rng = np.random.default_rng(0)
     shape = (batch_size, spec.length) if spec.documents == 1 else (batch_size, spec.documents, spec.length)
     batch = Batch(
-        rng.integers(0, spec.vocabulary or 256, shape).astype(np.min_scalar_type((spec.vocabulary or 256) - 1)),
+        rng.integers(0, spec.vocabulary or 256, shape).astype(spec.dtype),
         np.full(shape[:-1], spec.length, np.int32),
         rng.integers(0, spec.classes, shape if spec.every_position else batch_size).astype(np.int32),
         np.ones(batch_size, np.float32),

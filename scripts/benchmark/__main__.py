@@ -1,11 +1,10 @@
-"""Measures speed: python -m scripts.benchmark ops|step|data|cost [--output=DIR]
+"""Measures speed: python -m scripts.benchmark ops|step|data [--output=DIR]
 
 ops   global_conv, every boundary and layout, over length 16 to 65,536, beside the convolutions and the attention of JAX
       and (where it is installed) PyTorch: time forward and with gradient, GB/s, memory, error against float64
 step  whole training steps of gconv, of attention and of the same gconv block in PyTorch; and of every mixer at the
       shape of every task, at equal parameters
 data  the input pipeline by itself, at each task's shape
-cost  FLOPs and memory traffic of the operations by formula; nothing is measured
 
 All methods of a length are timed in turn, in one process with one allocator; what counts is a ratio within one run.
 --output keeps the record (JSON), the table (Markdown) and, for ops, a plot.
@@ -28,14 +27,14 @@ _SECONDS = flags.DEFINE_float("seconds", 20, "seconds after which a median makes
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) != 2 or argv[1] not in ("ops", "step", "data", "cost"):
-        raise UserError(f"expected ops, step, data or cost; got {' '.join(argv[1:]) or 'nothing'}")
+    if len(argv) != 2 or argv[1] not in ("ops", "step", "data"):
+        raise UserError(f"expected ops, step or data; got {' '.join(argv[1:]) or 'nothing'}")
     what, folder = argv[1], _output_folder()
     import jax
     import jaxlib
 
     from gconv.training.metrics import device_name
-    from scripts.benchmark import costs, operator, pipeline, rivals, training_step
+    from scripts.benchmark import operator, pipeline, rivals, training_step
 
     rows: list[dict[str, Any]] = []
     found: list[tuple[str, float, float]] = []
@@ -52,18 +51,13 @@ def main(argv: list[str]) -> None:
         for task in training_step.TASKS:
             rows += training_step.measure_task(task, _ROUNDS.value, min(_SECONDS.value, 5), training_step.memory_here())
         text, found = training_step.table(rows), training_step.bars(rows)
-    elif what == "cost":
-        rows = costs.measure()
-        text = costs.table(rows)
     else:
         rows = pipeline.measure(min(_SECONDS.value, 3.0))
         text, found = pipeline.table(rows), pipeline.bars(rows)
     torch = rivals.torch_or_none()
     versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "torch": torch and str(torch.__version__)}
     device = device_name()
-    report = f"{text}\n"
-    if what != "cost":
-        report = f"{device}, {', '.join(f'{k} {v}' for k, v in versions.items())}, float32\n\n{report}"
+    report = f"{device}, {', '.join(f'{k} {v}' for k, v in versions.items())}, float32\n\n{text}\n"
     if found:
         report += "\n| goal | measured | bound | |\n|---|---:|---:|---|\n"
     for goal, ratio, bound in found:

@@ -134,6 +134,8 @@ def test_splits_differ_and_are_the_same_whenever_they_are_made(tmp_path):
     first, again = (tasks.load(**config.data, data_dir=str(tmp_path)) for _ in range(2))
     assert first.record == again.record and first.record["examples"] == {"train": 96, "validation": 32, "test": 32}
     assert first.spec.every_position and first.spec.vocabulary == first.spec.classes == 64
+    assert {split.inputs.dtype for split in first.splits.values()} == {np.dtype(np.uint8)}
+    assert tasks.spec("mqar", 64, {"vocabulary": 257}).dtype == np.uint16
     assert (first.splits["validation"].inputs != first.splits["test"].inputs).any()
     config.data.limit = 8
     assert len(tasks.load(**config.data, data_dir=str(tmp_path)).splits["train"].labels) == 8
@@ -145,6 +147,7 @@ def test_splits_differ_and_are_the_same_whenever_they_are_made(tmp_path):
         ({"options.pairs": 40}, "config.data.options of mqar: 40 pairs and queries don't fit an even length; got 64"),
         ({"options.vocabulary": 6}, "config.data.options of mqar: 4 different ids don't fit 1 to 2"),
         ({"length": 63}, "config.data.options of mqar: .*even length; got 63"),
+        ({"options.held_out": 0}, "train and held_out must be at least 1; got .*'test': 0"),
         ({"name": "parity"}, r"config.data.options of parity: parity\(\) got an unexpected keyword argument"),
     ],
 )

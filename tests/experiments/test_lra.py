@@ -5,7 +5,7 @@ import pytest
 
 from configs import image, text
 from experiments import grid, lra
-from gconv.training.match import spec_of
+from gconv.training.match import parameters, spec_of
 from gconv.training.step import build_model
 
 
@@ -46,3 +46,8 @@ def test_hours_follow_chips_and_the_slower_of_arithmetic_and_memory():
     assert lra.hours(cost, fast._replace(chips=4)) == pytest.approx(hours / 4)
     slow = lra.Device(bf16=1e6, fft=2e6, bandwidth=1e30, chips=1)
     assert lra.hours(cost, slow) == pytest.approx((cost.products / 1e6 + cost.ffts / 2e6) / lra.REACHED / 3600)
+
+
+def test_the_published_attention_on_image_is_as_small_as_the_answer_says():
+    assert round(parameters(image.get_config("attention")) / 1e3) == 151
+    assert round(parameters(image.get_config("gconv")) / 1e6, 1) == 9.5

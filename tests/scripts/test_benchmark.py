@@ -9,7 +9,7 @@ import pytest
 from configs import base
 from gconv.data.dataset import Split
 from gconv.ops.convolution import BOUNDARIES, global_conv
-from scripts.benchmark import costs, operator, pipeline, rivals, training_step
+from scripts.benchmark import operator, pipeline, rivals, training_step
 from scripts.benchmark.timing import medians
 
 RECORDS = Path(__file__).parents[2] / "experiments/records/benchmark"
@@ -96,7 +96,7 @@ def test_every_task_with_a_config_has_its_throughput(monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["speed"], "expected ops, step, data or cost; got speed"),
+    (["speed"], "expected ops, step or data; got speed"),
     (["ops", "--lengths=16,x"], "--lengths: expected whole numbers from 2 on; got 'x'"),
     (["data", "--output=/dev/null/x"], "--output: /dev/null/x can't be written"),
 ])  # fmt: skip
@@ -115,9 +115,3 @@ def test_published_tables_are_those_of_their_records(name, module):
     assert record["goals"] == [list(goal) for goal in module.bars(record["rows"])]
     for what, ratio, bound in record["goals"]:
         assert f"| {what} | {ratio:.3g} | {bound:.3g} | {'met' if ratio <= bound else 'MISSED'} |" in published
-
-
-def test_published_costs_are_those_of_the_formulas():
-    rows = costs.measure()
-    assert (RECORDS / "cost.md").read_text() == costs.table(rows) + "\n"
-    assert json.loads((RECORDS / "cost.json").read_text())["rows"] == rows
