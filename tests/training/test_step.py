@@ -53,6 +53,22 @@ def one_step(mesh, accumulate=1, rows=None, mixer="gconv"):
     return step(state, rows or batch(), jax.random.key(1))
 
 
+def test_where_nothing_is_asked_nothing_is_counted_or_learnt():
+    logits = jax.random.normal(jax.random.key(0), (3, 4, 5))
+    labels = jnp.array([[-1, 2, -1, 0], [-1, -1, -1, 4], [1, 1, 1, 1]])
+    batch = Batch(jnp.zeros((3, 4)), jnp.full(3, 4), labels, jnp.array([1.0, 1.0, 0.0]))  # the last row is padding
+
+    def loss(logits):
+        return loss_and_sums(lambda inputs, lengths, key: logits, batch, None)
+
+    (total, sums), gradient = jax.value_and_grad(loss, has_aux=True)(logits)
+    asked = [(0, 1, 2), (0, 3, 0), (1, 3, 4)]
+    np.testing.assert_allclose(total, -sum(jax.nn.log_softmax(logits[i, t])[c] for i, t, c in asked), rtol=1e-6)
+    assert sums.predictions == 3 and sums.loss == total
+    assert sums.correct == sum(int(logits[i, t].argmax()) == c for i, t, c in asked)
+    assert {(int(i), int(t)) for i, t in np.argwhere(np.abs(gradient).max(-1) > 0)} == {(i, t) for i, t, _ in asked}
+
+
 def test_the_loss_is_the_cross_entropy_of_the_labels():
     model = build_model(config().model, SPEC, jax.random.key(0))
     rows = batch(real=5)
