@@ -20,7 +20,6 @@ TABLE = Table(
     },
     columns={
         "MQAR": Part("probes,mqar"),
-        "MQAR of 8 pairs": Part("probes,mqar", {"data.length": 64, "data.options.pairs": 8}),
         "scattered MQAR": Part("probes,scattered_mqar"),
     },
     seeds=(0, 1, 2, 3, 4),

@@ -76,7 +76,7 @@ def scan(length: int, states: int) -> Flops:
 def global_conv(length: int, channels: int, taps: int, boundary: str) -> Flops:
     """By FFT: a transform and its inverse, 5 N log₂N each for N complex points, and a complex product for each point.
 
-    A row costs half of its points where two rows share one transform (see `gconv.ops.spectral`). N is the padded
+    A row costs half of its points where its transform is real (see `gconv.ops.spectral`). N is the padded
     length where the operator pads, which it does for a circular boundary too if the length has a large prime factor.
     Directly: 2 · length · taps a channel for a circular boundary; otherwise the taps that meet the sequence, which
     are length² of lags in all for 2 · length − 1 bidirectional taps and half of that for causal ones. The kernel's
@@ -92,7 +92,7 @@ def global_conv(length: int, channels: int, taps: int, boundary: str) -> Flops:
     if faster_method(taps) != "fft":
         return Flops(direct, direct)
     lags, unrolled = fft_lags(length, taps, boundary)
-    transform = plan(2, length, 2 * length - 1 if unrolled else taps, lags)
+    transform = plan(length, 2 * length - 1 if unrolled else taps, lags)
     return Flops(channels * transform.points_a_row() * (10.0 * math.log2(transform.points) + 6.0), direct)
 
 

@@ -5,8 +5,9 @@ matrices and a twiddle between (Cooley & Tukey 1965; on matrix units Fu et al. 2
 
     X[k₁ + n₁ k₂] = Σ_{j₂} ω_{n₂}^{j₂ k₂} · ω_n^{j₂ k₁} · Σ_{j₁} ω_{n₁}^{j₁ k₁} · x[n₂ j₁ + j₂]
 
-in the order [k₁, k₂] in which the inverse takes it, so nothing is ever transposed. The forms of transform are those of
-`gconv.ops.spectral`: two rows of the batch as one complex sequence for a circular boundary, otherwise the twisted one.
+in the order [k₁, k₂] in which the inverse takes it, so nothing is ever transposed. For a circular boundary two rows of
+the batch are the real and the imaginary part of one sequence, which a real kernel keeps apart; otherwise each row is
+twisted, as in `gconv.ops.spectral`.
 x is read and y written in x's dtype; between, all is float32, the products in the GPU's default precision. That loses
 digits against a large mean, so each row's mean is taken off first, and its exact answer, the mean times the kernel's
 running sum, added back.
@@ -160,7 +161,7 @@ def _of(real: jax.Array, imaginary: jax.Array) -> Complex:
 
 def _plan(length: int, lags: Lags) -> tuple[Transform, int]:
     """The form of transform, and how many rows of the batch one takes."""
-    return (Transform("paired", length), 2) if lags.circular else (Transform("twisted", length), 1)
+    return (Transform("complex", length), 2) if lags.circular else (Transform("twisted", length), 1)
 
 
 def _blocks(x: jax.Array, rows: int) -> tuple[jax.Array, tuple[int, int]]:

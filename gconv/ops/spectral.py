@@ -10,13 +10,9 @@ Each is the transpose of the other, so every derivative of either is made of the
 one inverse transform. Under one `jit` the compiler finds that the gradient transforms what the forward pass has
 transformed already, and keeps the spectrum instead of x.
 
-There are three forms of transform, and none has a half spectrum to unpack:
+There are two forms of transform, neither of which mixes the rows of a batch:
 
-    real     rfft; for a batch of one
-    paired   two rows of the batch as the real and the imaginary part of one sequence: the kernel is real, so the
-             product keeps them apart. Σ_pairs conj(X) · dY holds the sum of both rows' correlations in its real part.
-             They do share their rounding: a row's error scales with the larger of the two, and what isn't finite in
-             one isn't in the other
+    real     rfft, of the circle or of the padded sequence
     twisted  for sequences that are zero beyond their ends: x[t] · exp(−iπt/2n), one transform of n ≥ length points a
              row and no padding to 2n. It computes modulo zⁿ = −i, where what would wrap around turns imaginary
              (the right-angle convolution of Arndt, Matters Computational, on weighted convolutions)
@@ -63,21 +59,20 @@ def correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, layout: str = 
 
 
 class Transform(NamedTuple):
-    form: str  # "real", "paired" or "twisted"
+    form: str  # "real" or "twisted"; for the kernel of `gconv.ops.fused` also "complex", which takes rows in pairs
     points: int
 
     def points_a_row(self) -> float:
-        """Points of complex transforms that one row of one channel costs, forward or back."""
+        """Points of complex transforms that one row of one channel costs, forward or back: half for a real one."""
         return self.points if self.form == "twisted" else self.points / 2
 
 
-def plan(batch: int, length: int, taps: int, lags: Lags) -> Transform:
+def plan(length: int, taps: int, lags: Lags) -> Transform:
     """The transform that takes fewest points, and never lets what wraps around fall on an output."""
-    form = "real" if batch == 1 else "paired"
     if lags.circular:
-        return Transform(form, length)
+        return Transform("real", length)
     reach = max(-lags.first, lags.first + taps - 1)
-    padded, twisted = Transform(form, smooth_length(length + reach)), Transform("twisted", smooth_length(length))
+    padded, twisted = Transform("real", smooth_length(length + reach)), Transform("twisted", smooth_length(length))
     # At equal points the twisted one has no zeros to fill in and to cut off. With gradient on 2 CPU cores it took 0.7
     # to 1.0 times the padded one's time at lengths 256 to 16384 (but 1.2 at 512), and more wherever it has more points.
     return twisted if twisted.points_a_row() <= padded.points_a_row() else padded
@@ -96,17 +91,17 @@ def smooth_length(n: int) -> int:
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str) -> jax.Array:
-    batch, length = x.shape[0], x.shape[layout.index("l")]
-    transform = plan(batch, length, taps, lags)
+    length = x.shape[layout.index("l")]
+    transform = plan(length, taps, lags)
     spectrum = kernel_spectrum(kernel, twist, transform, lags)
     # A kernel's mirror image has the conjugate spectrum: so forward and gradient share one transform of the kernel.
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
-    y = _inverse(_forward(x, twist, transform, layout) * spectrum, twist, transform, batch, length)
+    y = _inverse(_forward(x, twist, transform, layout) * spectrum, twist, transform, length)
     return _swap(y, tiled=2) if layout == "blc" else y
 
 
 def _correlate(x: jax.Array, dy: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str) -> jax.Array:
-    transform = plan(x.shape[0], x.shape[layout.index("l")], taps, lags)
+    transform = plan(x.shape[layout.index("l")], taps, lags)
     product = jnp.conj(_forward(x, twist, transform, layout)) * _forward(dy, twist, transform, layout)
     total = _sum_of_rows(product)
     return kernel_from(jnp.conj(total) if lags.mirrored else total, twist, transform, lags, taps)
@@ -150,29 +145,21 @@ def twist_table(transform: Transform, dtype: Any) -> np.ndarray:
 
 
 def _forward(x: jax.Array, twist: jax.Array, transform: Transform, layout: str) -> jax.Array:
-    """x of a layout → (batch or pairs, channels, frequencies) complex."""
-    batch, time = x.shape[0], layout.index("l")
+    """x of a layout → (batch, channels, frequencies) complex."""
+    time = layout.index("l")
     zeros = [(0, transform.points - x.shape[time] if axis == time else 0) for axis in range(3)]
     if transform.form == "twisted":
         factor = twist[: x.shape[time]]
         x = x * (factor if layout == "bcl" else factor[:, None])
-    elif transform.form == "paired":
-        if batch % 2:
-            x = jnp.concatenate([x, jnp.zeros_like(x[:1])])
-        pairs = (batch + 1) // 2
-        x = jax.lax.complex(x[:pairs], x[pairs:])
     x = jnp.pad(x, zeros)
     x = _swap(x, tiled=1) if layout == "blc" else x
     return jnp.fft.rfft(x) if transform.form == "real" else jnp.fft.fft(x)
 
 
-def _inverse(spectrum: jax.Array, twist: jax.Array, transform: Transform, batch: int, length: int) -> jax.Array:
+def _inverse(spectrum: jax.Array, twist: jax.Array, transform: Transform, length: int) -> jax.Array:
     if transform.form == "real":
         return jnp.fft.irfft(spectrum, transform.points)[..., :length]
-    y = jnp.fft.ifft(spectrum)[..., :length]
-    if transform.form == "twisted":
-        return (y * jnp.conj(twist[:length])).real
-    return jnp.concatenate([y.real, y.imag])[:batch]
+    return (jnp.fft.ifft(spectrum)[..., :length] * jnp.conj(twist[:length])).real
 
 
 def kernel_spectrum(kernel: jax.Array, twist: jax.Array, transform: Transform, lags: Lags) -> jax.Array:
@@ -216,7 +203,7 @@ def _partitioned(
 ) -> Any:
     local = functools.partial(_LOCAL[primitive], lags=lags, taps=taps, layout=layout)
     axes, channel, time = " ".join(layout), layout.index("c"), layout.index("l")
-    twist = twist_table(plan(a[0], a[time], taps, lags), dtype)
+    twist = twist_table(plan(a[time], taps, lags), dtype)
 
     def partition(mesh: Any, operands: Any, result: Any) -> Any:
         del result
