@@ -3,11 +3,11 @@
     python -m gconv.main --config=configs/probes.py:attention,mqar --workdir=runs/mqar_attention
 
 MIXER is followed by the probe: mqar, scattered_mqar, recall, induction, selective_copying, copying, ngram_lookup,
-majority, parity or memorization; gconv/data/generators/probes.py defines them and names their papers. Sizes and numbers
-of examples are the papers' for mqar, recall, induction and selective_copying, ours for the others; the block is one for
-all mixers: two layers with learnt positions and no perceptron, as in Zoology, but for the mixers that mix channels only
-there. Convolutions and attention are causal; mlp_mixer, fnet, ssm and matrix aren't, and see the later tokens too,
-among which no answer stands.
+majority, parity, memorization or compression; gconv/data/generators/probes.py defines them and names their papers.
+Sizes and numbers of examples are the papers' for mqar, recall, induction, selective_copying and compression, ours for
+the others; the block is one for all mixers: two layers with learnt positions and no perceptron, as in Zoology, but for
+the mixers that mix channels only there. Convolutions and attention are causal; mlp_mixer, fnet, ssm and matrix aren't,
+and see the later tokens too, among which no answer stands.
 
 published test accuracy (%): mqar: attention about 100 at every width, gated convolutions less the longer and the more
 pairs (Arora et al. 2023). recall, induction: attention and H3 above 97 (Fu et al. 2023). selective_copying: selection
@@ -111,11 +111,17 @@ def memorization(config: ConfigDict) -> None:
     config.model.features = 128
 
 
+def compression(config: ConfigDict) -> None:
+    _data(config, "compression", 32, 12_800, 1_280, vocabulary=16)
+    _training(config, batch_size=128, epochs=200)
+    config.model.features = 128
+
+
 PROBES = {
     probe.__name__: probe
     for probe in (
         *(mqar, scattered_mqar, recall, induction, selective_copying, copying, ngram_lookup),
-        *(majority, parity, memorization),
+        *(majority, parity, memorization, compression),
     )
 }
 

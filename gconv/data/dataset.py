@@ -27,6 +27,7 @@ class Spec(NamedTuple):
     vocabulary: int  # number of token ids; 0 for intensities
     documents: int = 1  # sequences of an example: 1, or the 2 of a pair, which are padded to one length
     every_position: bool = False  # whether each position has a label, rather than the example
+    through_last: bool = False  # and whether it is to be told from the last position's features alone
 
     @property
     def dtype(self) -> np.dtype:

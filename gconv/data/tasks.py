@@ -145,7 +145,7 @@ def spec(name: str, length: int, options: Mapping[str, Any]) -> Spec:
     """Of a task, or of a probe with its options."""
     if name in PROBES:
         ids = options.get("vocabulary", 3)  # bits and a question mark, where the probe has no choice
-        return Spec(length, classes=ids, vocabulary=ids, every_position=True)
+        return Spec(length, classes=ids, vocabulary=ids, every_position=True, through_last=name == "compression")
     task = TASKS[name]
     return Spec(length, task.classes, task.vocabulary, len(task.features))
 

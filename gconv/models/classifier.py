@@ -28,6 +28,7 @@ class Classifier(nnx.Module):
       classes: the number of scores.
       documents: sequences of an example, 1 or 2.
       every_position: whether every position gets scores of its own, in place of the sequence.
+      through_last: and whether they are decoded from the last real token's features alone. See `Decoder`.
       vocabulary: the number of token ids, or 0 for pixels: intensities 0..255, taken as numbers in [−1, 1].
       layers, features: the stack's depth and width.
       mlp_ratio: hidden units of each block's perceptron, in multiples of features; 0 for none.
@@ -50,6 +51,7 @@ class Classifier(nnx.Module):
         vocabulary: int,
         documents: int,
         every_position: bool = False,
+        through_last: bool = False,
         layers: int,
         features: int,
         mlp_ratio: float,
@@ -96,6 +98,7 @@ class Classifier(nnx.Module):
         self.norm = LayerNorm(features, layout=self.blocks[-1].layout, dtype=dtype) if norm_first else None
         self.pairs = documents == 2
         self.compare = nnx.Linear(4 * features, features, rngs=rngs) if self.pairs else None
+        self.decoder = Decoder(features, rngs=rngs) if through_last else None
         self.head = nnx.Linear(features, classes, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
@@ -119,9 +122,10 @@ class Classifier(nnx.Module):
         mask = jnp.arange(inputs.shape[1]) < lengths[:, None]
         x = self.dropout(self._embed(inputs), deterministic=key is None, rngs=keys[-1])
         x, layout = self.tower(x, mask, keys)
-        if self.every_position:
-            return x if layout == "blc" else jnp.swapaxes(x, 1, 2)
-        return mean_of_real_tokens(x, mask, layout)
+        if not self.every_position:
+            return mean_of_real_tokens(x, mask, layout)
+        x = x if layout == "blc" else jnp.swapaxes(x, 1, 2)
+        return x if self.decoder is None else self.decoder(x[jnp.arange(len(x)), lengths - 1], inputs.shape[1])
 
     def tower(self, x: jax.Array, mask: jax.Array, keys: Any) -> tuple[jax.Array, str]:
         """What comes after the embedding and before pooling: the blocks, and the norm of a pre-norm model.
@@ -155,9 +159,29 @@ class Classifier(nnx.Module):
         embed = cost.NONE if self.vocabulary else cost.dense(length, 1, self.features)
         tower = sum((block.flops(length) for block in self.blocks), embed)
         head = cost.dense(length if self.every_position else 1, self.features, self.classes)
+        if self.decoder is not None:
+            head += cost.dense(length, self.features, 2 * self.features)
         if self.compare is None:
             return tower + head
         return tower + tower + cost.dense(1, 4 * self.features, self.features) + head
+
+
+class Decoder(nnx.Module):
+    """Every position's features from those of one, as the compression probe of MAD (Poli et al. 2024) decodes them.
+
+    The features plus each position's sinusoids → norm, linear, GELU → norm, linear, GELU → norm.
+    """
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs):
+        self.norms = nnx.List(LayerNorm(features, layout="blc", dtype=jnp.float32) for _ in range(3))
+        self.layers = nnx.List(nnx.Linear(features, features, rngs=rngs) for _ in range(2))
+
+    def __call__(self, x: jax.Array, length: int) -> jax.Array:
+        """x (batch, features) float32 → (batch, length, features)."""
+        x = x[:, None] + sinusoids(length, x.shape[1], x.dtype)
+        for norm, layer in zip(self.norms, self.layers, strict=False):
+            x = jax.nn.gelu(layer(norm(x)))
+        return self.norms[-1](x)
 
 
 def mean_of_real_tokens(x: jax.Array, mask: jax.Array, layout: str) -> jax.Array:

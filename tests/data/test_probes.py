@@ -20,6 +20,7 @@ OPTIONS = {
     "majority": {},
     "parity": {},
     "memorization": {"vocabulary": 16},
+    "compression": {"vocabulary": 9},
 }
 
 
@@ -45,6 +46,8 @@ def answer(name, row, at):
     if name in ("majority", "parity"):
         ones = seen[:-1].count(1)
         return ones % 2 if name == "parity" else int(2 * ones > at)
+    if name == "compression":
+        return seen[-1]
     raise AssertionError(name)
 
 
@@ -68,7 +71,9 @@ def test_ids_are_in_range_and_every_sequence_is_asked(name):
     assert (made(name, seed=1).inputs != probe.inputs).any()
 
 
-@pytest.mark.parametrize("name", [name for name in PROBES if name not in ("mqar", "scattered_mqar", "memorization")])
+@pytest.mark.parametrize(
+    "name", [name for name in PROBES if name not in ("mqar", "scattered_mqar", "memorization", "compression")]
+)
 def test_no_token_from_the_question_on_tells_the_answer(name):
     """Whoever sees later tokens too gains nothing: those are the same whatever the answer, or lie before it."""
     probe = made(name)
@@ -127,6 +132,13 @@ def test_memorised_facts_are_those_of_every_split():
         for key, value in zip(probe.inputs[:, ::2].ravel(), probe.labels[:, 1::2].ravel(), strict=True):
             assert known.setdefault(key, value) == value
     assert len(known) == 8 and min(known.values()) >= 8
+
+
+def test_a_compressed_sequence_ends_in_the_token_that_holds_it():
+    probe = made("compression")
+    assert (probe.inputs[:, -1] == 8).all() and (probe.inputs[:, :-1] < 8).all() and (probe.labels[:, -1] == -1).all()
+    assert tasks.spec("compression", 32, {"vocabulary": 9}).through_last
+    assert not tasks.spec("mqar", 32, {"vocabulary": 9}).through_last
 
 
 def test_splits_differ_and_are_the_same_whenever_they_are_made(tmp_path):

@@ -222,6 +222,21 @@ def test_scores_of_every_position_are_the_head_of_its_own_features(mixer):
     assert model.flops(16).fft - classifier(*mixer).flops(16).fft == 15 * 2 * 8 * 3
 
 
+@pytest.mark.parametrize("mixer", [GCONV, ATTENTION])
+def test_a_decoder_sees_the_last_real_tokens_features_and_nothing_else(mixer):
+    model = classifier(*mixer, every_position=True, through_last=True)
+    inputs, lengths = batch()
+    scores = model(inputs, lengths)
+    assert scores.shape == (4, 16, 3)
+    features, layout = model.tower(model._embed(inputs), jnp.arange(16) < lengths[:, None], [None] * 3)
+    features = features if layout == "blc" else jnp.swapaxes(features, 1, 2)
+    for row, length in enumerate(lengths):
+        last = model.decoder(features[row, length - 1][None], 16)
+        np.testing.assert_allclose(scores[row], model.head(last)[0], atol=1e-6)
+    assert len(np.unique(np.round(scores[0, :, 0], 6))) == 16, "a position's scores are its own"
+    assert model.flops(16).fft - classifier(*mixer, every_position=True).flops(16).fft == 2 * 16 * 8 * 8 * 2
+
+
 def test_learnt_positions_are_added_to_tokens_and_pixels():
     for vocabulary in (11, 0):
         plain, learnt = (classifier(*ATTENTION, vocabulary=vocabulary, positions=p) for p in ("none", "learnt"))

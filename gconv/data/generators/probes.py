@@ -1,8 +1,10 @@
 """Probes: small generated tasks, each of which asks for one ability and little else.
 
 A probe makes sequences of token ids with a label at some positions. Nothing at or before a labelled position's own
-token is its answer, and no later token is it either: a model that sees the whole sequence gains nothing unfair. Each
-function takes (rng, count, length, …) and returns `Sequences`; ValueError for options that don't fit.
+token is its answer, and no later token is it either: a model that sees the whole sequence gains nothing unfair.
+Compression alone asks for the tokens themselves, of a decoder that sees the last position's features only.
+
+Each function takes (rng, count, length, …) and returns `Sequences`; ValueError for options that don't fit.
 """
 
 from collections.abc import Callable
@@ -191,11 +193,24 @@ def memorization(rng: np.random.Generator, count: int, length: int, *, vocabular
     return Sequences(inputs, labels, float(np.bincount(value_of).max() / half))
 
 
+def compression(rng: np.random.Generator, count: int, length: int, *, vocabulary: int) -> Sequences:
+    """Compression (Poli et al. 2024, MAD, arXiv:2403.17844): all of a sequence in one position's features.
+
+    Random tokens 0 … V − 2, and at the end the token V − 1, from whose features alone a decoder is to tell each of them
+    (`Spec.through_last`); each token is its own label. Guess: the commonest token of the sequence.
+    """
+    _require(length >= 2 and vocabulary >= 2, f"length {length} or vocabulary {vocabulary} is too small")
+    tokens = rng.integers(0, vocabulary - 1, (count, length - 1), dtype=np.int32)
+    ends = np.full((count, 1), vocabulary - 1, np.int32), np.full((count, 1), NO_LABEL, np.int32)
+    inputs, labels = (np.concatenate([tokens, end], axis=1) for end in ends)
+    return Sequences(inputs, labels, _share_of_commonest(tokens, 0, vocabulary - 1))
+
+
 PROBES: dict[str, Callable[..., Sequences]] = {
     probe.__name__: probe
     for probe in (
         *(mqar, scattered_mqar, recall, induction, selective_copying, copying, ngram_lookup),
-        *(majority, parity, memorization),
+        *(majority, parity, memorization, compression),
     )
 }
 
