@@ -95,8 +95,8 @@ def faster_method(taps: int) -> str:
     return "fft" if taps > MOST_SHIFTS else "shift"
 
 
-# Forward and gradient on 2 CPU cores, layout "bcl", lengths 256 to 16384: shifting takes 0.1 to 0.8 times the time of
-# the FFT at 4 taps, 0.2 to 1.5 at 8 and 0.5 to 3.6 at 16; `direct` 0.2 to 0.8 at 1 tap and 2 to 24 beyond.
+# Forward and gradient on 2 CPU cores, layout "bcl", lengths 256 to 16384: shifting takes 0.3 to 0.9 times the time of
+# the FFT at 4 taps, 0.5 to 1.3 at 8 and 1.0 to 3.5 at 16; `direct` 0.2 to 0.8 at 1 tap and 2 to 24 beyond.
 MOST_SHIFTS = 4
 
 # In these functions kernel is (channels, taps) and x, but in _fft, (batch, channels, length), both float32 or float64.
@@ -184,8 +184,8 @@ def mixing_matrix(kernel: jax.Array, length: int, boundary: str) -> jax.Array:
     return jnp.where(inside[..., None], kernel[jnp.clip(tap, 0, taps - 1)], 0)
 
 
-# A circular transform has the sequence's own length. Forward and gradient on 2 CPU cores, it takes 0.4 to 0.8 times the
-# padded one's time with prime factors up to 127, the same at length 1021 (a prime), and 4.1 times at the prime 4093.
+# A circular transform has the sequence's own length. Forward and gradient on 2 CPU cores, it takes 0.6 to 0.9 times the
+# padded one's time with prime factors up to 509, and 1.2 and 1.6 times at the primes 1009 and 4093.
 LARGEST_FAST_PRIME = 1000
 
 

