@@ -73,8 +73,8 @@ def plan(length: int, taps: int, lags: Lags) -> Transform:
         return Transform("real", length)
     reach = max(-lags.first, lags.first + taps - 1)
     padded, twisted = Transform("real", smooth_length(length + reach)), Transform("twisted", smooth_length(length))
-    # At equal points the twisted one has no zeros to fill in and to cut off: with gradient on 2 CPU cores it takes 0.6 to
-    # 0.95 times the padded one's time at lengths 64 to 16384.
+    # At equal points the twisted one has no zeros to fill in and to cut off: with gradient on 2 CPU cores it takes 0.6
+    # to 0.95 times the padded one's time at lengths 64 to 16384.
     return twisted if twisted.points_a_row() <= padded.points_a_row() else padded
 
 
