@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
     def folder(self, root: Path) -> Path:
         parts = [f"{field.rpartition('.')[2]}={value}" for field, value in self.swept.items()]
-        return root.joinpath(*(_slug(part) for part in (self.column, self.row, *parts)), f"seed{self.seed}")
+        return root.joinpath(*(slug(part) for part in (self.column, self.row, *parts)), f"seed{self.seed}")
 
     def command(self, root: Path) -> list[str]:
         """The arguments of `python -m gconv.main`."""
@@ -59,7 +59,7 @@ class Run(NamedTuple):
         ]
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.=+-]+", "_", name).strip("_")
 
 

@@ -61,12 +61,21 @@ def _probabilities(graphdef: nnx.GraphDef, params: Any, inputs: Any, lengths: An
     return jax.nn.softmax(nnx.merge(graphdef, params)(inputs, lengths))
 
 
-def load(run: str | Path) -> Trained:
+def load(run: str | Path, length: int | None = None) -> Trained:
     """The model of a run directory with the parameters that were best on validation, its config and its tokenizer.
+
+    With `length` it reads sequences of another length than it was trained on: a convolution's kernel is evaluated
+    there, each lag meaning what it did (`gconv.models.kernels` says which can be). UserError where the model has
+    parameters that are tied to its length.
 
     The run may still be going on: the best so far are then those of its newest checkpoint. UserError if there is none.
     """
     config = ConfigDict(read_json(Path(run) / "config.json"))
+    if length is not None:
+        for options in (config.model.mixer_options, config.model.interleave.mixer_options):
+            if "kernel_length" in options and not options.taps:  # taps of their own number know no length
+                options.kernel_length = options.kernel_length or config.data.length
+        config.data.length = length
     name, length = config.data.name, config.data.length
     if name not in tasks.TASKS:
         raise UserError(f"{run}: {name} is a probe; its models are not for use")
@@ -75,8 +84,15 @@ def load(run: str | Path) -> Trained:
     found, notes = read_newest(Path(run) / "checkpoints", {"best": params})
     if notes["best_correct"] < 0:
         raise UserError(f"{run}: its newest checkpoint is from before the first validation")
+    model = nnx.merge(graphdef, jax.tree.map(jnp.asarray, found["best"]))
+    if length is not None:
+        shape = (1, length) if spec.documents == 1 else (1, spec.documents, length)
+        try:
+            jax.eval_shape(model, np.zeros(shape, spec.dtype), np.ones(shape[:-1], np.int32))
+        except ValueError as error:
+            raise UserError(f"{run}: its model can't read sequences of {length}: {error}") from error
     return Trained(
-        nnx.merge(graphdef, jax.tree.map(jnp.asarray, found["best"])),
+        model,
         config,
         tasks.tokenizer(name, length),
         tasks.class_names(name, config.data.variant, config.data_dir),

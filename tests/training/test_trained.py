@@ -51,6 +51,45 @@ def test_a_loaded_model_scores_what_the_run_did(runs, task):
     assert run.predict([]).shape == (0, run.model.classes)
 
 
+def longer(folder, mixer, **fields):
+    config = importlib.import_module("configs.listops").get_config(f"{mixer},smoke")
+    config.data_dir = str(folder)
+    config.update_from_flattened_dict({"steps": 2, "eval_every": 2, "checkpoint_every": 2, **fields})
+    run = folder / f"{mixer}{len(fields)}"
+    loop.train_and_evaluate(config, str(run))
+    return run
+
+
+@pytest.mark.parametrize("fields", [{}, {"model.mixer_options.taps": 7}])
+def test_a_model_reads_longer_sequences_than_it_was_trained_on(runs, fields):
+    """A free kernel's new lags are zero, so what fits the old length scores the same; what doesn't is read whole."""
+    run = longer(runs[0], "gconv", **fields)
+    short, long = gconv.load(run), gconv.load(run, length=48)
+    tokens = bytes(np.random.default_rng(0).integers(1, 15, 48, np.uint8))
+    np.testing.assert_allclose(long.predict([tokens[:20]]), short.predict([tokens[:20]]), rtol=1e-4)
+    assert long.config.data.length == 48 and short.config.data.length == 32
+    assert np.abs(long.predict([tokens]) - long.predict([tokens[:32]])).max() > 1e-3
+    assert gconv.load(run, length=16).predict([tokens[:16]]).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("mixer", "fields", "message"),
+    [
+        (
+            "gconv",
+            {"model.mixer_options.boundary": "circular"},
+            "can't read sequences of 48: a free circular kernel of",
+        ),
+        ("mlp_mixer", {}, "is of another model: it has no .*48"),
+        ("attention", {"model.positions": "learnt"}, r"is of another model: it has no best.positions.value \(48, "),
+    ],
+)
+def test_what_is_tied_to_its_length_says_so(runs, mixer, fields, message):
+    run = longer(runs[0], mixer, **fields, **{"optim.clip": 1.0})
+    with pytest.raises(UserError, match=message):
+        gconv.load(run, length=48)
+
+
 def test_its_parameters_are_the_best_on_validation(runs, tmp_path, monkeypatch):
     seen = []
 
