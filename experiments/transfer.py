@@ -72,7 +72,9 @@ def table(record: dict[str, Any]) -> str:
         "|---|" + "---:|" * len(record["lengths"]),
     ]
     for row in TABLE.rows:
-        cells = [shown_mean(list(values), 1) for values in found[row].T] if row in found else ["not run"]
+        cells = ["not run", *[""] * (len(record["lengths"]) - 1)]
+        if row in found:
+            cells = [shown_mean(list(values), 1) for values in found[row].T]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     lines.append("| guessing | " + " | ".join(f"{100 * share:.1f}" for share in record["guessing"]) + " |")
     return "\n".join(lines) + "\n\n" + NOTE.format(**record)
