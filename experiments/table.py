@@ -251,7 +251,6 @@ def main(argv: list[str]) -> None:
     else:
         raise UserError(f"{grid.records_path(name, preset)} is missing: this table wasn't run")
     text = markdown(records, table)
-    print(text)
     if flags.FLAGS.output:
         stem = preset or "full"
         with cli.output_folder(flags.FLAGS.output) as folder:
@@ -260,6 +259,7 @@ def main(argv: list[str]) -> None:
             (folder / f"{stem}.tex").write_text(latex(records))
             (folder / f"{stem}.csv").write_text(as_csv(records))
             draw(records, table, folder / f"{stem}.png")
+    print(text)
 
 
 if __name__ == "__main__":

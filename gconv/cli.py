@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -34,6 +35,10 @@ def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]
             logging.set_verbosity(logging.ERROR)
         try:
             main(argv)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read the output, `head` for one, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
         except (UserError, Stopped, KeyboardInterrupt) as error:
             sys.exit(status_of(error))
 

@@ -116,6 +116,13 @@ def test_comparing_what_cannot_be_compared(tmp_path):
     assert done.returncode == 2 and "these runs differ in data and can't be compared: " in done.stderr
 
 
+def test_a_reader_that_leaves_early_ends_a_command_without_a_word():
+    command = [sys.executable, "-m", "experiments.table", "main"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141
+
+
 def test_wilson_interval():
     low, high = compare.wilson_interval(0.5, 100)
     assert (round(low, 4), round(high, 4)) == (0.4038, 0.5962)  # Brown, Cai & DasGupta 2001, by hand
