@@ -17,12 +17,16 @@ There are two forms of transform, neither of which mixes the rows of a batch:
              row and no padding to 2n. It computes modulo zⁿ = −i, where what would wrap around turns imaginary
              (the right-angle convolution of Arndt, Matters Computational, on weighted convolutions)
 
+Either is an FFT or, for hardware that multiplies matrices faster than it does anything else, two products with small
+Fourier matrices (`by_matrices`).
+
 Before jax 0.12, XLA gathers the operand of an FFT whose batch is sharded. Both primitives lower behind
 `custom_partitioning`: each device convolves the rows and channels that it holds. A sharded length is exchanged for
 sharded channels and back (`all_to_all`), since a transform needs all of it. A plain `jax.jit` does all this.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -45,34 +49,38 @@ class Lags(NamedTuple):
         return self._replace(mirrored=not self.mirrored)
 
 
-def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, layout: str = "bcl") -> jax.Array:
+def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, layout: str = "bcl", matrices: bool = False) -> jax.Array:
     """x (batch, channels, length), or (batch, length, channels) for layout "blc"; kernel (channels, taps) → like x.
 
-    Both float32 or both float64.
+    Both float32 or both float64. With `matrices` by matrix products, otherwise by FFT.
     """
-    return _bind(_convolve_p, x, kernel, lags=lags, taps=kernel.shape[1], layout=layout)
+    return _bind(_convolve_p, x, kernel, lags=lags, taps=kernel.shape[1], layout=layout, matrices=matrices)
 
 
-def correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, layout: str = "bcl") -> jax.Array:
+def correlate(
+    x: jax.Array, dy: jax.Array, lags: Lags, taps: int, layout: str = "bcl", matrices: bool = False
+) -> jax.Array:
     """x, dy of a layout, both float32 or both float64 → (channels, taps)."""
-    return _bind(_correlate_p, x, dy, lags=lags, taps=taps, layout=layout)
+    return _bind(_correlate_p, x, dy, lags=lags, taps=taps, layout=layout, matrices=matrices)
 
 
 class Transform(NamedTuple):
     form: str  # "real" or "twisted"; for the kernel of `gconv.ops.fused` also "complex", which takes rows in pairs
     points: int
+    matrices: bool = False  # whether it is made of matrix products
 
     def points_a_row(self) -> float:
         """Points of complex transforms that one row of one channel costs, forward or back: half for a real one."""
         return self.points if self.form == "twisted" else self.points / 2
 
 
-def plan(length: int, taps: int, lags: Lags) -> Transform:
+def plan(length: int, taps: int, lags: Lags, matrices: bool = False) -> Transform:
     """The transform that takes fewest points, and never lets what wraps around fall on an output."""
     if lags.circular:
-        return Transform("real", length)
+        return Transform("real", length, matrices)
     reach = max(-lags.first, lags.first + taps - 1)
-    padded, twisted = Transform("real", smooth_length(length + reach)), Transform("twisted", smooth_length(length))
+    padded = Transform("real", smooth_length(length + reach), matrices)
+    twisted = Transform("twisted", smooth_length(length), matrices)
     # At equal points the twisted one has no zeros to fill in and to cut off: with gradient on 2 CPU cores it takes 0.6
     # to 0.95 times the padded one's time at lengths 64 to 16384.
     return twisted if twisted.points_a_row() <= padded.points_a_row() else padded
@@ -90,9 +98,11 @@ def smooth_length(n: int) -> int:
         n += 1
 
 
-def _convolve(x: jax.Array, kernel: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str) -> jax.Array:
+def _convolve(
+    x: jax.Array, kernel: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str, matrices: bool
+) -> jax.Array:
     length = x.shape[layout.index("l")]
-    transform = plan(length, taps, lags)
+    transform = plan(length, taps, lags, matrices)
     spectrum = kernel_spectrum(kernel, twist, transform, lags)
     # A kernel's mirror image has the conjugate spectrum: so forward and gradient share one transform of the kernel.
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
@@ -100,8 +110,10 @@ def _convolve(x: jax.Array, kernel: jax.Array, twist: jax.Array, *, lags: Lags, 
     return _swap(y, tiled=2) if layout == "blc" else y
 
 
-def _correlate(x: jax.Array, dy: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str) -> jax.Array:
-    transform = plan(x.shape[layout.index("l")], taps, lags)
+def _correlate(
+    x: jax.Array, dy: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str, matrices: bool
+) -> jax.Array:
+    transform = plan(x.shape[layout.index("l")], taps, lags, matrices)
     product = jnp.conj(_forward(x, twist, transform, layout)) * _forward(dy, twist, transform, layout)
     total = _sum_of_rows(product)
     return kernel_from(jnp.conj(total) if lags.mirrored else total, twist, transform, lags, taps)
@@ -153,13 +165,54 @@ def _forward(x: jax.Array, twist: jax.Array, transform: Transform, layout: str) 
         x = x * (factor if layout == "bcl" else factor[:, None])
     x = jnp.pad(x, zeros)
     x = _swap(x, tiled=1) if layout == "blc" else x
-    return jnp.fft.rfft(x) if transform.form == "real" else jnp.fft.fft(x)
+    return _fft(x, transform)
 
 
 def _inverse(spectrum: jax.Array, twist: jax.Array, transform: Transform, length: int) -> jax.Array:
-    if transform.form == "real":
-        return jnp.fft.irfft(spectrum, transform.points)[..., :length]
-    return (jnp.fft.ifft(spectrum)[..., :length] * jnp.conj(twist[:length])).real
+    y = _ifft(spectrum, transform)[..., :length]
+    return y if transform.form == "real" else (y * jnp.conj(twist[:length])).real
+
+
+def _fft(x: jax.Array, transform: Transform) -> jax.Array:
+    """Over the last axis: of real x all the frequencies that don't follow from the others, or all, in any order."""
+    if transform.matrices:
+        return by_matrices(x)
+    return jnp.fft.rfft(x) if transform.form == "real" else jnp.fft.fft(x)
+
+
+def _ifft(spectrum: jax.Array, transform: Transform) -> jax.Array:
+    """Back from the order of `_fft`: real for the form "real", otherwise complex."""
+    if transform.matrices:
+        y = by_matrices(spectrum, inverse=True)
+        return y.real if transform.form == "real" else y
+    return jnp.fft.irfft(spectrum, transform.points) if transform.form == "real" else jnp.fft.ifft(spectrum)
+
+
+def by_matrices(x: jax.Array, inverse: bool = False) -> jax.Array:
+    """The discrete Fourier transform over the last axis as two matrix products (Cooley & Tukey 1965).
+
+    x real or complex → complex of the same shape. Of n = n₁ n₂ points, as square as n allows, frequency k₁ + n₁ k₂
+    stands at place n₂ k₁ + k₂, from where the inverse takes it, so that nothing is transposed. O(n (n₁ + n₂)).
+    """
+    n = x.shape[-1]
+    n1 = next(d for d in range(math.isqrt(n), 0, -1) if n % d == 0)
+    n2 = n // n1
+    turn = (2j if inverse else -2j) * np.pi
+
+    def roots(rows: int, columns: int, of: int) -> jax.Array:
+        """exp(∓2πi jk / of), (rows, columns); the angle is exact however large jk is."""
+        jk = jnp.arange(rows, dtype=jnp.int32)[:, None] * jnp.arange(columns, dtype=jnp.int32) % of
+        return jnp.exp((turn * (jk / of)).astype(jnp.result_type(x.dtype, jnp.complex64)))
+
+    first, twiddle, second = roots(n1, n1, n1), roots(n1, n2, n), roots(n2, n2, n2)
+    x = x.reshape(*x.shape[:-1], n1, n2).astype(twiddle.dtype)
+    if inverse:
+        x = jnp.einsum("...kl,lm->...km", x, second, precision="highest") * twiddle
+        x = jnp.einsum("jk,...km->...jm", first, x, precision="highest") / n
+    else:
+        x = jnp.einsum("kj,...jm->...km", first, x, precision="highest") * twiddle
+        x = jnp.einsum("...km,ml->...kl", x, second, precision="highest")
+    return x.reshape(*x.shape[:-2], n)
 
 
 def kernel_spectrum(kernel: jax.Array, twist: jax.Array, transform: Transform, lags: Lags) -> jax.Array:
@@ -168,21 +221,20 @@ def kernel_spectrum(kernel: jax.Array, twist: jax.Array, transform: Transform, l
     before, after = kernel[:, : -lags.first], kernel[:, -lags.first :]  # lags below 0, and from 0 on
     if transform.form != "twisted":
         ring = jnp.concatenate([after, jnp.zeros((len(kernel), n - taps), kernel.dtype), before], axis=1)
-        return jnp.fft.rfft(ring) if transform.form == "real" else jnp.fft.fft(ring)
+        return _fft(ring, transform)
     after = jnp.pad(after, ((0, 0), (0, n - after.shape[1])))
     before = jnp.pad(before, ((0, 0), (n - before.shape[1], 0)))  # times z⁻ⁿ = i
-    return jnp.fft.fft(jax.lax.complex(after, before) * twist)
+    return _fft(jax.lax.complex(after, before) * twist, transform)
 
 
 def kernel_from(spectrum: jax.Array, twist: jax.Array, transform: Transform, lags: Lags, taps: int) -> jax.Array:
     """The transpose of `kernel_spectrum`, up to the scale of an inverse transform: where each lag is read off."""
     n = transform.points
     if transform.form == "twisted":
-        ring = jnp.fft.ifft(spectrum) * jnp.conj(twist)
+        ring = _ifft(spectrum, transform) * jnp.conj(twist)
         after, before = ring.real, ring.imag
     else:
-        after = jnp.fft.irfft(spectrum, n) if transform.form == "real" else jnp.fft.ifft(spectrum).real
-        before = after
+        before = after = _ifft(spectrum, transform).real
     return jnp.concatenate([before[:, n + lags.first :], after[:, : taps + lags.first]], axis=1)
 
 
@@ -191,17 +243,26 @@ _correlate_p = jax.extend.core.Primitive("global_conv_kernel_gradient")
 _LOCAL = {_convolve_p: _convolve, _correlate_p: _correlate}
 
 
-def _bind(primitive: Any, a: jax.Array, b: jax.Array, *, lags: Lags, taps: int, layout: str) -> jax.Array:
+def _bind(
+    primitive: Any, a: jax.Array, b: jax.Array, *, lags: Lags, taps: int, layout: str, matrices: bool
+) -> jax.Array:
     # The traced call rides along as a parameter: seeing custom_partitioning inside it, jit passes the devices on.
-    call = _partitioned(primitive, a.shape, b.shape, jnp.dtype(a.dtype), lags, taps, layout)
-    return primitive.bind(a, b, lags=lags, taps=taps, layout=layout, call=call)
+    call = _partitioned(primitive, a.shape, b.shape, jnp.dtype(a.dtype), lags, taps, layout, matrices)
+    return primitive.bind(a, b, lags=lags, taps=taps, layout=layout, matrices=matrices, call=call)
 
 
 @functools.lru_cache(maxsize=1024)
 def _partitioned(
-    primitive: Any, a: tuple[int, ...], b: tuple[int, ...], dtype: Any, lags: Lags, taps: int, layout: str
+    primitive: Any,
+    a: tuple[int, ...],
+    b: tuple[int, ...],
+    dtype: Any,
+    lags: Lags,
+    taps: int,
+    layout: str,
+    matrices: bool,
 ) -> Any:
-    local = functools.partial(_LOCAL[primitive], lags=lags, taps=taps, layout=layout)
+    local = functools.partial(_LOCAL[primitive], lags=lags, taps=taps, layout=layout, matrices=matrices)
     axes, channel, time = " ".join(layout), layout.index("c"), layout.index("l")
     twist = twist_table(plan(a[time], taps, lags), dtype)
 
@@ -243,22 +304,26 @@ def _abstract(a: Any, b: Any, *, call: Any, **_: Any) -> Any:
     return a.update(shape=call.out_avals[0].shape, dtype=call.out_avals[0].dtype)
 
 
-def _convolve_batch(args: Any, dims: Any, *, lags: Lags, layout: str, **_: Any) -> tuple[jax.Array, int]:
+def _convolve_batch(
+    args: Any, dims: Any, *, lags: Lags, layout: str, matrices: bool, **_: Any
+) -> tuple[jax.Array, int]:
     (x, kernel), (x_dim, kernel_dim) = args, dims
     if kernel_dim is None:  # more rows
         x = jnp.moveaxis(x, x_dim, 0)
-        return convolve(x.reshape(-1, *x.shape[2:]), kernel, lags, layout).reshape(x.shape), 0
+        return convolve(x.reshape(-1, *x.shape[2:]), kernel, lags, layout, matrices).reshape(x.shape), 0
     # More channels. A shared x is repeated for each kernel.
     kernel = jnp.moveaxis(kernel, kernel_dim, 0)
     count, axis = len(kernel), layout.index("c")
-    y = convolve(_channels_of_all(x, x_dim, count, axis), kernel.reshape(-1, kernel.shape[2]), lags, layout)
+    y = convolve(_channels_of_all(x, x_dim, count, axis), kernel.reshape(-1, kernel.shape[2]), lags, layout, matrices)
     return _split_channels(y, axis, count), axis
 
 
-def _correlate_batch(args: Any, dims: Any, *, lags: Lags, taps: int, layout: str, **_: Any) -> tuple[jax.Array, int]:
+def _correlate_batch(
+    args: Any, dims: Any, *, lags: Lags, taps: int, layout: str, matrices: bool, **_: Any
+) -> tuple[jax.Array, int]:
     count = next(a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
     x, dy = (_channels_of_all(a, d, count, layout.index("c")) for a, d in zip(args, dims, strict=True))
-    return _split_channels(correlate(x, dy, lags, taps, layout), 0, count), 0
+    return _split_channels(correlate(x, dy, lags, taps, layout, matrices), 0, count), 0
 
 
 def _channels_of_all(x: jax.Array, dim: Any, count: int, axis: int) -> jax.Array:
@@ -272,27 +337,29 @@ def _split_channels(x: jax.Array, axis: int, count: int) -> jax.Array:
     return x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :])
 
 
-def _convolve_dx(dy: Any, x: Any, kernel: Any, *, lags: Lags, layout: str, **_: Any) -> jax.Array:
-    return convolve(dy, kernel, lags.mirror(), layout)
+def _convolve_dx(dy: Any, x: Any, kernel: Any, *, lags: Lags, layout: str, matrices: bool, **_: Any) -> jax.Array:
+    return convolve(dy, kernel, lags.mirror(), layout, matrices)
 
 
-def _convolve_dkernel(dy: Any, x: Any, kernel: Any, *, lags: Lags, taps: int, layout: str, **_: Any) -> jax.Array:
-    return correlate(x, dy, lags, taps, layout)
+def _convolve_dkernel(
+    dy: Any, x: Any, kernel: Any, *, lags: Lags, taps: int, layout: str, matrices: bool, **_: Any
+) -> jax.Array:
+    return correlate(x, dy, lags, taps, layout, matrices)
 
 
-def _correlate_dx(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, **_: Any) -> jax.Array:
-    return convolve(dy, dr, lags.mirror(), layout)
+def _correlate_dx(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, matrices: bool, **_: Any) -> jax.Array:
+    return convolve(dy, dr, lags.mirror(), layout, matrices)
 
 
-def _correlate_ddy(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, **_: Any) -> jax.Array:
-    return convolve(x, dr, lags, layout)
+def _correlate_ddy(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, matrices: bool, **_: Any) -> jax.Array:
+    return convolve(x, dr, lags, layout, matrices)
 
 
 for _primitive, _transposes, _batcher in (
     (_convolve_p, (_convolve_dx, _convolve_dkernel), _convolve_batch),
     (_correlate_p, (_correlate_dx, _correlate_ddy), _correlate_batch),
 ):
-    _primitive.def_impl(jax.jit(_evaluate, static_argnames=("lags", "taps", "layout", "call")))
+    _primitive.def_impl(jax.jit(_evaluate, static_argnames=("lags", "taps", "layout", "matrices", "call")))
     _primitive.def_abstract_eval(_abstract)
     mlir.register_lowering(_primitive, mlir.lower_fun(_evaluate, multiple_results=False))
     ad.defbilinear(_primitive, *_transposes)

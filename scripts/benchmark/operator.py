@@ -1,5 +1,6 @@
 """global_conv, each boundary and layout, beside the convolutions and the attention of JAX and PyTorch."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -38,10 +39,14 @@ def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
         for layout in ("blc", "bcl"):
             operands = [np.ascontiguousarray(np.swapaxes(a, -1, -2)) if layout == "bcl" else a for a in (x, kernel, dy)]
 
-            def ours(x: Any, kernel: Any, boundary: str = boundary, layout: str = layout) -> jax.Array:
-                return global_conv(x, kernel, boundary=boundary, layout=layout, method="fft")
+            def ours(
+                x: Any, kernel: Any, boundary: str = boundary, layout: str = layout, method: str = "fft"
+            ) -> jax.Array:
+                return global_conv(x, kernel, boundary=boundary, layout=layout, method=method)
 
             add(f"global_conv {layout}", boundary, *_jax(ours, operands))
+        if jax.default_backend() != "cpu":
+            add("global_conv matmul bcl", boundary, *_jax(functools.partial(ours, method="matmul"), operands))
         if jax.default_backend() == "gpu" and fused.supports(length):  # bfloat16 in and out; its error is bfloat16's
             add("global_conv fused bcl", boundary, *_jax(_fused(boundary), [a.astype(jnp.bfloat16) for a in operands]))
         add("naive jnp.fft", boundary, *_jax(lambda x, k, b=boundary: rivals.naive(x, k, b), [x, kernel, dy]))

@@ -30,9 +30,9 @@ def operands(boundary, x_spec, kernel_spec):
     return [jax.device_put(array, NamedSharding(MESH, spec)) for array, spec in zip(made, specs, strict=True)]
 
 
-def value_and_gradients(boundary):
+def value_and_gradients(boundary, method="fft"):
     def f(x, kernel, dy):
-        y, pull = jax.vjp(lambda x, kernel: global_conv(x, kernel, boundary=boundary, method="fft"), x, kernel)
+        y, pull = jax.vjp(lambda x, kernel: global_conv(x, kernel, boundary=boundary, method=method), x, kernel)
         return y, *pull(dy)
 
     return f
@@ -56,6 +56,14 @@ def test_forward_and_gradient_gather_nothing(boundary, name):
     assert y.sharding.is_equivalent_to(x.sharding, 3) and dx.sharding.is_equivalent_to(x.sharding, 3)
     one = [jnp.asarray(np.asarray(a)) for a in (x, kernel, dy)]
     for ours, alone in zip((y, dx, dkernel), value_and_gradients(boundary)(*one), strict=True):
+        np.testing.assert_allclose(ours, alone, atol=2e-5)
+
+
+def test_matrix_products_gather_nothing_either():
+    x, kernel, dy = operands("circular", *SHARDINGS["both"])
+    compiled = jax.jit(value_and_gradients("circular", "matmul")).lower(x, kernel, dy).compile()
+    assert collectives(compiled) == {"all-reduce": 1}
+    for ours, alone in zip(compiled(x, kernel, dy), value_and_gradients("circular")(x, kernel, dy), strict=True):
         np.testing.assert_allclose(ours, alone, atol=2e-5)
 
 

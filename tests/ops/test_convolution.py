@@ -9,7 +9,7 @@ import pytest
 
 from gconv.ops import convolution
 from gconv.ops.convolution import BOUNDARIES, LAYOUTS, global_conv, mixing_matrix
-from gconv.ops.spectral import Lags, plan, smooth_length
+from gconv.ops.spectral import Lags, by_matrices, plan, smooth_length
 
 LENGTHS = (1, 2, 7, 12, 13, 31, 64)
 
@@ -49,7 +49,7 @@ def summed(x, kernel, dy, boundary):
     return y, dx, dkernel
 
 
-@pytest.mark.parametrize("method", ["auto", "fft", "shift", "direct", "reference"])
+@pytest.mark.parametrize("method", ["auto", "fft", "matmul", "shift", "direct", "reference"])
 @pytest.mark.parametrize("boundary, length, taps", list(cases()))
 def test_value_and_gradients_equal_the_float64_sum(boundary, length, taps, method):
     x, kernel, dy = data(length, taps)
@@ -113,7 +113,7 @@ def value_and_gradients_by_matrix(x, kernel, dy, boundary):
     ],
 )
 def test_the_transform_with_fewest_points_is_taken(length, taps, lags, transform):
-    assert plan(length, taps, lags) == transform
+    assert plan(length, taps, lags)[:2] == transform
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -215,8 +215,19 @@ def test_causal_outputs_have_no_gradient_from_the_future():
     np.testing.assert_allclose(by_fft, jacobian, atol=1e-5)
 
 
+@pytest.mark.parametrize("n", [1, 7, 12, 64, 97, 1000])
+def test_two_matrix_products_are_the_transform(n):
+    x = np.random.default_rng(0).standard_normal((2, n)) + 1j * np.random.default_rng(1).standard_normal((2, n))
+    found = by_matrices(jnp.asarray(x, jnp.complex64))
+    n1 = max(d for d in range(1, n + 1) if n % d == 0 and d * d <= n)
+    order = (np.arange(n1)[:, None] + n1 * np.arange(n // n1)).ravel()
+    np.testing.assert_allclose(found, np.fft.fft(x)[:, order], atol=2e-6 * n)
+    np.testing.assert_allclose(by_matrices(found, inverse=True), x, atol=5e-6)
+
+
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-def test_transformations_of_the_fft_method_equal_those_of_the_reference(boundary):
+@pytest.mark.parametrize("method", ["fft", "matmul"])
+def test_transformations_of_the_fft_methods_equal_those_of_the_reference(boundary, method):
     x, kernel, _ = (jnp.asarray(a, jnp.float32) for a in data(6, most_taps(6, boundary), batch=2, channels=2))
 
     def loss(method, x, kernel):
@@ -235,7 +246,7 @@ def test_transformations_of_the_fft_method_equal_those_of_the_reference(boundary
         }
 
     exact = results("reference")
-    for name, mine in results("fft").items():
+    for name, mine in results(method).items():
         for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(exact[name]), strict=True):
             np.testing.assert_allclose(a, b, atol=2e-5, err_msg=name)
 
@@ -289,7 +300,7 @@ X, K = jnp.ones((2, 8, 3)), jnp.ones((8, 3))
             X,
             K,
             {"method": "winograd"},
-            "method must be one of auto, fft, fused, shift, direct, reference; got 'winograd'",
+            "method must be one of auto, fft, matmul, fused, shift, direct, reference; got 'winograd'",
         ),
         (X, K, {"layout": "lbc"}, "layout must be one of blc, bcl; got 'lbc'"),
         (X[0], K, {"layout": "bcl"}, r"x must be \(batch, channels, length\); got shape \(8, 3\)"),
