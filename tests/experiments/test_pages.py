@@ -112,3 +112,37 @@ def test_what_the_answer_says_of_shares_and_matches_is_in_the_records():
     equal = {row: cell.mean for (row, column), cell in matches.items() if column == "ListOps"}
     assert equal.pop("attention") > max(equal.values()) + 0.03
     assert max(equal.values()) - equal["gconv, same parameters"] < 0.02
+
+
+def test_what_the_answer_says_of_other_abilities_is_in_the_records():
+    cells = table.cells(grid.read_records("probes", "small"))
+    guess = {column: cell.results[0]["chance"] for (_, column), cell in cells.items() if cell.results}
+    mixers = (
+        "gconv",
+        "gconv, gated",
+        "MLP-Mixer",
+        "attention",
+        "attention, short convolution",
+        "gconv, then attention",
+    )
+    *without, attention, convolved, both = mixers
+
+    def mean(row, column):
+        assert len(cells[row, column].accuracies) == 3
+        return cells[row, column].mean
+
+    for column in ("copying of 20", "majority", "memorisation"):
+        assert min(mean(row, column) for row in mixers) > 0.99 > guess[column] + 0.4
+    for column in ("parity of 15 bits", "look-up by 2-gram"):
+        assert max(mean(row, column) for row in mixers) < guess[column] + 0.01
+    recall = "recall by one query"
+    assert min(mean(row, recall) for row in (attention, convolved, both)) > 0.99
+    assert max(mean("gconv", recall), mean("MLP-Mixer", recall)) < guess[recall]
+    gated = sorted(cells["gconv, gated", recall].accuracies.values())
+    assert mean("gconv, gated", recall) - guess[recall] < 0.07 < gated[-1] - guess[recall]
+    for column, low, high in (("copying of 5 to 20", 0.25, 0.31), ("selective copying at 256", 0.29, 0.31)):
+        assert [round(mean(row, column), 2) for row in without[:2]] == [low, high]
+        assert guess[column] < low - 0.05 and min(mean(row, column) for row in (attention, convolved, both)) > 0.6
+    assert [round(mean(row, "selective copying at 256"), 1) for row in (attention, convolved, both)] == [0.6] * 3
+    found = {row: [a > 0.99 for a in cells[row, "induction"].accuracies.values()] for row in without}
+    assert sum(found["gconv"]) == 2 and sum(found["gconv, gated"]) == 3
