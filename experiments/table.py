@@ -198,7 +198,7 @@ def as_csv(records: Records) -> str:
 
 
 def draw(records: Records, table: grid.Table, path: Path) -> None:
-    """A panel a column: each row's mean, interval and seeds, and the level of guessing."""
+    """A panel a column, at most five side by side: each row's mean, interval and seeds, and the level of guessing."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -206,9 +206,13 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
 
     rows, columns, found, _ = grid_of(records)
     columns = [c for c in columns if any(found[row, c].accuracies for row in rows)]
-    size = (2.5 + 2.5 * len(columns), 1.2 + 0.32 * len(rows))
-    figure, panels = plt.subplots(1, len(columns), figsize=size, layout="constrained", squeeze=False, sharey=True)
-    for axes, column in zip(panels[0], columns, strict=True):
+    across = min(5, len(columns))
+    down = math.ceil(len(columns) / across)
+    size = (2.5 + 2.5 * across, 0.2 + down * (1.0 + 0.32 * len(rows)))
+    figure, panels = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False, sharey=True)
+    for axes in panels.flat[len(columns) :]:
+        axes.remove()
+    for axes, column in zip(panels.flat, columns, strict=False):
         for y, row in enumerate(rows):
             cell = found[row, column]
             if not cell.accuracies:

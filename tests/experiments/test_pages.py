@@ -4,7 +4,7 @@ import statistics
 import numpy as np
 import pytest
 
-from experiments import grid, interactions, pages, table
+from experiments import grid, interactions, pages, table, transfer
 from experiments.grid import RECORDS
 from experiments.table import half_interval
 from gconv.errors import UserError
@@ -146,3 +146,18 @@ def test_what_the_answer_says_of_other_abilities_is_in_the_records():
     assert [round(mean(row, "selective copying at 256"), 1) for row in (attention, convolved, both)] == [0.6] * 3
     found = {row: [a > 0.99 for a in cells[row, "induction"].accuracies.values()] for row in without}
     assert sum(found["gconv"]) == 2 and sum(found["gconv, gated"]) == 3
+
+
+def test_what_the_answer_says_of_length_transfer_is_in_the_records():
+    record = json.loads((RECORDS / "transfer/transfer.json").read_text())
+    assert transfer.table(record) == (RECORDS / "transfer/transfer.md").read_text()
+    found = transfer.by_row(record)
+    attention = [found.pop(row) for row in list(found) if "attention" in row]
+    assert len(found) == 5 and len(attention) == 2
+    for kernel in found.values():
+        assert min(kernel[:, 1]) > max(a[:, 1].max() for a in attention)
+    assert all(20.5 < a[:, 1].mean() < 23 for a in attention)
+    means = {row: values.mean(axis=0) for row, values in found.items()}
+    best = np.max(list(means.values()), axis=0)
+    np.testing.assert_array_equal(means["implicit (CKConv, Hyena)"][1:], best[1:])
+    assert max(best[-1], max(a[:, -1].mean() for a in attention)) < 24
