@@ -161,3 +161,13 @@ def test_what_the_answer_says_of_length_transfer_is_in_the_records():
     best = np.max(list(means.values()), axis=0)
     np.testing.assert_array_equal(means["implicit (CKConv, Hyena)"][1:], best[1:])
     assert max(best[-1], max(a[:, -1].mean() for a in attention)) < 24
+
+
+def test_what_the_answer_says_of_depth_is_in_the_records():
+    cells = [cell for (_, column), cell in table.cells(grid.read_records("depth", "small")).items()]
+    assert [len(cell.accuracies) for cell in cells] == [3] * 5
+    one, two, six, twelve, deepest = (cell.mean for cell in cells)
+    assert max(one, two, six) - min(one, two, six) < 0.01 and round(100 * (one - deepest)) == 6
+    assert one - twelve < cells[3].half and deepest + cells[4].half < min(one, two, six) - 0.02
+    counts = [cell.results[0]["parameters"] for cell in cells]
+    assert max(counts) / min(counts) < 1.08
