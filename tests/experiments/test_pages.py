@@ -171,3 +171,14 @@ def test_what_the_answer_says_of_depth_is_in_the_records():
     assert one - twelve < cells[3].half and deepest + cells[4].half < min(one, two, six) - 0.02
     counts = [cell.results[0]["parameters"] for cell in cells]
     assert max(counts) / min(counts) < 1.08
+
+
+def test_what_the_answer_says_of_kernels_is_in_the_records():
+    cells = table.cells(grid.read_records("kernels", "small"))
+    text = [cell for (_, column), cell in cells.items() if column == "Text"]
+    means = [cell.mean for cell in text]
+    assert len(text) == 7 and max(means) - min(means) < 0.005 and all(len(cell.accuracies) == 3 for cell in text)
+    free, resolution, fourier = (
+        cells[row, "ListOps"].mean for row in ("free (LongConv)", "multi-resolution (MRConv)", "Fourier (GFNet)")
+    )
+    assert round(100 * (free - resolution)) == 2 and free - fourier > 0.04
