@@ -135,6 +135,8 @@ def test_what_the_answer_says_of_other_abilities_is_in_the_records():
         assert min(mean(row, column) for row in mixers) > 0.99 > guess[column] + 0.4
     for column in ("parity of 15 bits", "look-up by 2-gram"):
         assert max(mean(row, column) for row in mixers) < guess[column] + 0.01
+    compressed = [mean(row, "compression") for row in mixers]
+    assert round(100 * min(compressed)) == 16 == round(100 * guess["compression"]) and max(compressed) < 0.22
     recall = "recall by one query"
     assert min(mean(row, recall) for row in (attention, convolved, both)) > 0.99
     assert max(mean("gconv", recall), mean("MLP-Mixer", recall)) < guess[recall]
