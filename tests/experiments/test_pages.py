@@ -184,3 +184,13 @@ def test_what_the_answer_says_of_kernels_is_in_the_records():
         cells[row, "ListOps"].mean for row in ("free (LongConv)", "multi-resolution (MRConv)", "Fourier (GFNet)")
     )
     assert round(100 * (free - resolution)) == 2 and free - fourier > 0.04
+
+
+def test_what_the_answer_says_of_reach_is_in_the_records():
+    cells = table.cells(grid.read_records("truncation", "small"))
+    text = [cell for (_, column), cell in cells.items() if column == "Text"]
+    assert len(text) == 7 and all(len(cell.accuracies) == 3 for cell in text)
+    one = cells["1 taps", "Text"].mean
+    assert max(cell.mean for cell in text) - one < 0.005
+    reach = {row: cell.mean for (row, column), cell in cells.items() if column == "ListOps"}
+    assert max(reach.values()) - reach["31 taps"] < 0.005 and reach["all taps"] - reach["1 taps"] > 0.05
