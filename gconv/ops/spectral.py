@@ -87,7 +87,7 @@ def plan(length: int, taps: int, lags: Lags, matrices: bool = False) -> Transfor
 
 
 def smooth_length(n: int) -> int:
-    """The least integer ≥ n with no prime factor above 5, which an FFT takes quickly (a prime 4093 costs 4× 4096)."""
+    """The least integer ≥ n with no prime factor above 5, which an FFT takes quickly."""
     while True:
         rest = n
         for prime in (2, 3, 5):

@@ -65,21 +65,23 @@ def load(run: str | Path, length: int | None = None) -> Trained:
     """The model of a run directory with the parameters that were best on validation, its config and its tokenizer.
 
     With `length` it reads sequences of another length than it was trained on: a convolution's kernel is evaluated
-    there, each lag meaning what it did (`gconv.models.kernels` says which can be). UserError where the model has
-    parameters that are tied to its length.
+    there, each lag meaning what it did unless the config stretches it (`gconv.models.kernels` says which can be).
+    UserError where the model has parameters that are tied to its length.
 
     The run may still be going on: the best so far are then those of its newest checkpoint. UserError if there is none.
     """
     config = ConfigDict(read_json(Path(run) / "config.json"))
     if length is not None:
+        if length < 1:
+            raise UserError(f"{run}: length must be at least 1; got {length}")
         for options in (config.model.mixer_options, config.model.interleave.mixer_options):
             if "kernel_length" in options and not options.taps:  # taps of their own number know no length
                 options.kernel_length = options.kernel_length or config.data.length
         config.data.length = length
-    name, length = config.data.name, config.data.length
+    name = config.data.name
     if name not in tasks.TASKS:
         raise UserError(f"{run}: {name} is a probe; its models are not for use")
-    spec = tasks.spec(name, length, config.data.options)
+    spec = tasks.spec(name, config.data.length, config.data.options)
     graphdef, params = nnx.split(nnx.eval_shape(lambda: build_model(config.model, spec, jax.random.key(0))))
     found, notes = read_newest(Path(run) / "checkpoints", {"best": params})
     if notes["best_correct"] < 0:
@@ -94,6 +96,6 @@ def load(run: str | Path, length: int | None = None) -> Trained:
     return Trained(
         model,
         config,
-        tasks.tokenizer(name, length),
+        tasks.tokenizer(name, config.data.length),
         tasks.class_names(name, config.data.variant, config.data_dir),
     )

@@ -88,6 +88,8 @@ def test_what_is_tied_to_its_length_says_so(runs, mixer, fields, message):
     run = longer(runs[0], mixer, **fields, **{"optim.clip": 1.0})
     with pytest.raises(UserError, match=message):
         gconv.load(run, length=48)
+    with pytest.raises(UserError, match="length must be at least 1; got 0"):
+        gconv.load(run, length=0)
 
 
 def test_its_parameters_are_the_best_on_validation(runs, tmp_path, monkeypatch):
