@@ -17,6 +17,7 @@ def base(mixer: str) -> ConfigDict:
             "log_every": 100,
             "profile": 0,  # trace so many steps of this process, into WORKDIR/profile
             "data_dir": "data",
+            "resident_gib": 4.0,  # training data up to this size is kept on every accelerator; 0: never
             "mesh": {  # devices along each axis; -1: all that are left
                 "data": -1,
                 "sequence": 1,

@@ -34,11 +34,15 @@ class TrainBatches:
     """
 
     def __init__(self, split: Split, batch_size: int, seed: int, rows: np.ndarray | slice = ALL):
-        self._split, self._rows = split, rows
-        self._indices = grain.MapDataset.range(len(split.labels)).shuffle(seed=seed).repeat().batch(batch_size)
+        self.split, self._rows = split, rows
+        self._order = grain.MapDataset.range(len(split.labels)).shuffle(seed=seed).repeat().batch(batch_size)
+
+    def examples(self, step: int) -> np.ndarray:
+        """(batch,) the examples of the whole batch of a step."""
+        return self._order[step]
 
     def __getitem__(self, step: int) -> Batch:
-        return _gather(self._split, self._indices[step][self._rows])
+        return _gather(self.split, self.examples(step)[self._rows])
 
 
 def evaluation_batches(split: Split, batch_size: int, rows: np.ndarray | slice = ALL) -> Iterator[Batch]:

@@ -48,6 +48,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     data = processes.first_before_others(lambda: tasks.load(**config.data, data_dir=config.data_dir))
     rows = sharding.rows_here(mesh, config.batch_size)
     batches = pipeline.TrainBatches(data.splits["train"], config.batch_size, config.seed, rows)
+    batch_of = sharding.feed(mesh, batches, sharding.keeps(batches.split, config.resident_gib))
 
     init_key, dropout_key = jax.random.split(jax.random.key(config.seed))  # the same on every process
     optimizer = make_optimizer(config.optim, config.steps)
@@ -76,7 +77,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     say(f"{config.data.name} with {config.mixer}: {parameters:,} parameters on {device_name()}; compiling the step")
 
     train_step = make_train_step(graphdef, optimizer, config.optim, state, mesh)
-    compiled = train_step.lower(state, sharding.put_batch(mesh, batches[0]), dropout_key).compile()
+    compiled = train_step.lower(state, batch_of(0), dropout_key).compile()
     eval_step = make_eval_step(graphdef, mesh)
     learning_rate = schedule(config.optim, config.steps)
 
@@ -87,7 +88,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     clock, paused, timed = time.perf_counter(), 0.0, 0
     with processes.StopSignal(mesh) as sigterm:
         for step in range(start + 1, config.steps + 1):
-            batch = sharding.put_batch(mesh, batches[step - 1])
+            batch = batch_of(step - 1)
             previous, asked_before = launched, asked
             if profiled and step == profiled[0]:
                 jax.profiler.start_trace(run.path / "profile")
@@ -213,7 +214,7 @@ _AT_LEAST_1 = (
     *("model.layers", "model.features", "optim.accumulate"),
 )
 _AT_LEAST_0 = (
-    *("seed", "profile", "data.limit", "model.mlp_ratio"),
+    *("seed", "profile", "resident_gib", "data.limit", "model.mlp_ratio"),
     *("optim.kernel_lr", "optim.warmup_steps", "optim.weight_decay", "optim.clip", "optim.skip_nonfinite"),
 )
 

@@ -31,7 +31,7 @@ from gconv.training import processes
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 # Where a run happens and what is watched, not what it computes.
-_MAY_CHANGE = {"config": ("mesh", "data_dir", "profile"), "data": ("source",)}
+_MAY_CHANGE = {"config": ("mesh", "data_dir", "resident_gib", "profile"), "data": ("source",)}
 
 
 class RunDirectory:

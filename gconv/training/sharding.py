@@ -9,14 +9,19 @@ the parameters are gathered for it: long sequences are far larger than the param
 convolution exchanges positions for channels and back, attention for heads, so neither's step gathers activations.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from gconv.data.dataset import Split
+from gconv.data.pipeline import Batch, TrainBatches
 from gconv.errors import UserError
 
 MESH_AXES = ("data", "sequence", "model")
@@ -112,6 +117,32 @@ def rows_here(mesh: Mesh, batch_size: int) -> np.ndarray:
 def put_batch(mesh: Mesh, batch: Any) -> Any:
     """Puts this process's rows of a batch on its devices, split over `data`."""
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(batch_sharding(mesh), rows), batch)
+
+
+def keeps(split: Split, resident_gib: float) -> bool:
+    """Whether the devices keep a split: accelerators do up to that size; a CPU's memory holds it already."""
+    return jax.default_backend() != "cpu" and sum(array.nbytes for array in split) <= resident_gib * 2**30
+
+
+def feed(mesh: Mesh, batches: TrainBatches, kept: bool) -> Callable[[int], Batch]:
+    """The batch of a step, on the devices and split over `data`.
+
+    Of a split that is `kept`, whole on every device, each takes its rows itself: a step needs nothing of the host but
+    their numbers.
+    """
+    if not kept:
+        return lambda step: put_batch(mesh, batches[step])
+    whole = jax.tree.map(
+        lambda array: jax.make_array_from_callback(array.shape, replicated(mesh), lambda part: array[part]),
+        batches.split,
+    )
+
+    @functools.partial(jax.jit, in_shardings=replicated(mesh), out_shardings=batch_sharding(mesh))
+    def take(split: Split, examples: jax.Array) -> Batch:
+        inputs, lengths, labels = (array[examples] for array in split)
+        return Batch(inputs, lengths, labels, jnp.ones(len(examples), jnp.float32))
+
+    return lambda step: take(whole, batches.examples(step).astype(np.int32))
 
 
 def to_host(array: jax.Array | np.ndarray) -> np.ndarray:

@@ -119,6 +119,17 @@ def test_a_step_of_attention_exchanges_positions_for_heads():
         assert any(is_part(shape, parameter) or is_part(shape[::-1], parameter) for parameter in parameters), shape
 
 
+def test_kept_data_gives_the_same_batches():
+    rng = np.random.default_rng(0)
+    inputs, lengths = rng.integers(0, 16, (40, 32)).astype(np.uint8), rng.integers(1, 33, 40).astype(np.int32)
+    batches, mesh = TrainBatches(Split(inputs, lengths, lengths % 10), 16, seed=0), mesh_of(4, 2, 1)
+    kept, sent = sharding.feed(mesh, batches, kept=True), sharding.feed(mesh, batches, kept=False)
+    for step in (0, 7):
+        for a, b in zip(kept(step), sent(step), strict=True):
+            assert a.sharding.is_equivalent_to(b.sharding, a.ndim) and a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
 def test_a_step_updates_its_state_in_place():
     memory = run("gconv", (8, 1, 1), True)[1].memory_analysis()
     assert memory.alias_size_in_bytes > 0.9 * memory.output_size_in_bytes

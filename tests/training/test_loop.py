@@ -198,6 +198,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data_d
     assert not (tmp_path / "result.json").exists()
 
 
+def test_data_kept_on_the_device_trains_alike(finished, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.sharding, "keeps", lambda split, gib: gib >= 4)
+    monkeypatch.setattr(loop.pipeline.TrainBatches, "__getitem__", None)  # the host gathers no batch
+    result = loop.train_and_evaluate(config(data_dir), str(tmp_path))
+    assert result["params_sha256"] == finished[1]["params_sha256"]
+
+
 def poison(monkeypatch, steps):
     """Makes the loss of some steps nan."""
     take = loop.pipeline.TrainBatches.__getitem__
