@@ -26,7 +26,6 @@ def base(mixer: str) -> ConfigDict:
             },
             "init_from": "",  # a run whose best parameters this one starts from; at another length, see kernel_length
             "mixer": mixer,  # as results and tables name it
-            "match": "",  # the figure in which the width makes this equal to attention (that: to gconv), if any
             "data": {
                 "name": "",
                 "variant": "",
@@ -74,21 +73,25 @@ Change = Callable[[ConfigDict], None]
 def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> ConfigDict:
     """The config that MIXER[,NAME…] asks for: the task's, with a kernel, a preset and a match where they are named.
 
-    `task` fills in the published setting of config.mixer, a preset changes it; kernels and `match=FIGURE` are the same
-    for every task. A match is to modern attention, and attention's own is to gconv. ValueError for a name that isn't
-    known, or a kernel for a mixer that has none.
+    `task` fills in the published setting of config.mixer, a preset changes it; kernels, `match=FIGURE` and `layers=N`
+    are the same for every task. A match is to modern attention, and attention's own is to gconv; so many layers are as
+    wide as gives them the parameters of six of the config's width. ValueError for a name that isn't known, or a kernel
+    for a mixer that has none.
     """
     mixer, *names = (arg or "").split(",")
     if mixer not in MIXERS:
         raise ValueError(f"config:{arg or ''}: expected :MIXER[,NAME…] with MIXER one of {', '.join(MIXERS)}")
-    figure = ""
+    figure, layers = "", 0
     for name in names:
         if name.startswith("match="):
             figure = name.removeprefix("match=")
             if figure not in MATCHES:
                 raise ValueError(f"config:{arg}: expected match= one of {', '.join(MATCHES)}; got {figure!r}")
+        elif name.startswith("layers="):
+            if not name.removeprefix("layers=").isdecimal() or not (layers := int(name.removeprefix("layers="))):
+                raise ValueError(f"config:{arg}: expected layers= a number of at least 1; got {name!r}")
         elif name not in KERNELS and name not in presets:
-            known = ", ".join([*presets, *KERNELS, "match=FIGURE"])
+            known = ", ".join([*presets, *KERNELS, "match=FIGURE", "layers=N"])
             raise ValueError(f"config:{arg}: unknown name {name!r}; expected one of {known}")
     config = base(mixer)
     task(config)
@@ -101,15 +104,18 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
     for name in names:
         if name in presets:
             presets[name](config)
+    if figure or layers:
+        from gconv.training.match import match  # imports JAX, which few configs need
     if figure:
-        from gconv.training.match import match
-
         sizes = [name for name in names if name in presets and name != "sgconv"]  # that is for convolutions only
         other = "gconv" if mixer == "attention" else "attention"
         reference = resolve(",".join([other, *sizes]), task, presets)
         reference.batch_size = config.batch_size
-        config.match = figure
         config.model.features = match(config, reference, figure)
+    if layers:
+        six = ConfigDict(config.to_dict())
+        config.model.layers, six.model.layers = layers, 6
+        config.model.features = match(config, six, "parameters")
     return config
 
 

@@ -12,11 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
 from gconv.errors import UserError
 from gconv.training.metrics import read_json, read_jsonl
 
 FOLDER = Path(__file__).parent
 RECORDS = FOLDER / "records"
+
+
+# A sweep: for every mixer alike, the kernels' rate with all others.
+RATES = tuple({"optim.lr": rate, "optim.kernel_lr": rate} for rate in (1e-3, 3e-3))
 
 
 class Part(NamedTuple):
@@ -67,11 +73,15 @@ def _flag(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def names() -> list[str]:
+    """The modules of this folder that hold a table."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if "\nTABLE = " in path.read_text())
+
+
 def table(name: str) -> Table:
     """The table of a module of this folder; UserError if there is none of that name."""
-    known = sorted(path.stem for path in FOLDER.glob("*.py") if "\nTABLE = " in path.read_text())
-    if name not in known:
-        raise UserError(f"unknown experiment {name!r}; expected one of {', '.join(known)}")
+    if name not in names():
+        raise UserError(f"unknown experiment {name!r}; expected one of {', '.join(names())}")
     return importlib.import_module(f"experiments.{name}").TABLE
 
 
@@ -87,6 +97,14 @@ def runs(table: Table, preset: str) -> Iterator[tuple[str, str, list[list[Run]]]
             column,
             [[Run(row, column, seed, dict(point), config, overrides) for seed in table.seeds] for point in table.sweep],
         )
+
+
+def config_of(run: Run) -> ConfigDict:
+    """The config that a run's command makes."""
+    file, _, arg = run.config.partition(":")
+    made = importlib.import_module(file.removesuffix(".py").replace("/", ".")).get_config(arg)
+    made.update_from_flattened_dict({**run.overrides, **run.swept, "seed": run.seed})
+    return made
 
 
 def record(run: Run, root: Path) -> dict[str, Any]:
@@ -137,4 +155,6 @@ def records_path(name: str, preset: str) -> Path:
 
 
 def read_records(name: str, preset: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in records_path(name, preset).read_text().splitlines()]
+    """The committed records of a table; none if it wasn't run."""
+    path = records_path(name, preset)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -153,8 +153,7 @@ def projections() -> list[str]:
 
 
 def page() -> str:
-    path = grid.records_path("lra", "")
-    records = grid.read_records("lra", "") if path.exists() else []
+    records = grid.read_records("lra", "")
     return "\n".join(
         [
             "Test accuracy (%), the full setting:",

@@ -2,14 +2,16 @@
 
 from experiments.grid import Part, Table
 
+NONE, PERCEPTRON = {"model.mlp_ratio": 0.0}, {"model.mlp_ratio": 2.0}
+
 TABLE = Table(
     title="Pointwise mixing and gating around a global convolution",
     rows={
-        "conv–GELU–conv, no mixing": Part("gconv_plain", {"model.mlp_ratio": 0.0}),
-        "conv–GELU–conv, perceptron": Part("gconv_plain"),
-        "conv–GELU–GLU": Part("gconv", {"model.mlp_ratio": 0.0}),
-        "conv–GELU–GLU, perceptron": Part("gconv"),
-        "gated conv, perceptron": Part("gated"),
+        "conv–GELU–conv, no mixing": Part("gconv_plain", NONE),
+        "conv–GELU–conv, perceptron": Part("gconv_plain", PERCEPTRON),
+        "conv–GELU–GLU": Part("gconv", NONE),
+        "conv–GELU–GLU, perceptron": Part("gconv", PERCEPTRON),
+        "gated conv, perceptron": Part("gated", PERCEPTRON),
     },
     columns={"ListOps": Part("listops"), "Text": Part("text"), "Image": Part("image")},
 )

@@ -3,18 +3,22 @@
 from experiments.grid import Part, Table
 
 KERNEL = "model.mixer_options.kernel_options"
+NONE = {"optim.kernel_weight_decay": 0.0, f"{KERNEL}.dropout": 0.0, f"{KERNEL}.squash": 0.0, f"{KERNEL}.smooth": 0}
 
 TABLE = Table(
     title="Regularisation of a free kernel, gconv's block",
     rows={
-        "none": Part("gconv"),
-        "weight decay .05": Part("gconv", {"optim.kernel_weight_decay": 0.05}),
-        "weight decay .5": Part("gconv", {"optim.kernel_weight_decay": 0.5}),
-        "dropout .1": Part("gconv", {f"{KERNEL}.dropout": 0.1}),
-        "dropout .3": Part("gconv", {f"{KERNEL}.dropout": 0.3}),
-        "squash .001": Part("gconv", {f"{KERNEL}.squash": 0.001}),
-        "squash .004": Part("gconv", {f"{KERNEL}.squash": 0.004}),
-        "smoothed over 3": Part("gconv", {f"{KERNEL}.smooth": 1}),
+        name: Part("gconv", NONE | change)
+        for name, change in {
+            "none": {},
+            "weight decay .05": {"optim.kernel_weight_decay": 0.05},
+            "weight decay .5": {"optim.kernel_weight_decay": 0.5},
+            "dropout .1": {f"{KERNEL}.dropout": 0.1},
+            "dropout .3": {f"{KERNEL}.dropout": 0.3},
+            "squash .001": {f"{KERNEL}.squash": 0.001},
+            "squash .004": {f"{KERNEL}.squash": 0.004},
+            "smoothed over 3": {f"{KERNEL}.smooth": 1},
+        }.items()
     },
     columns={"ListOps": Part("listops"), "Text": Part("text")},
 )

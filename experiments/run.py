@@ -1,8 +1,8 @@
 """Runs what is missing of a table: python -m experiments.run NAME [--workdir=runs] [--preset=small]
 
 Each run is a process of its own, as many at a time as there are cores (--jobs). Interrupted or killed, the same command
-goes on where it was; a run that failed is named, and tried again by the next call. Where a table says what is to be
-measured of the trained models, that follows.
+goes on where it was, and waits for runs that outlived it; a run that failed is named, and tried again by the next call.
+Where a table says what is to be measured of the trained models, that follows.
 
 --preset=     the full setting; by default `small`, which two cores carry
 --columns=…   only these columns
@@ -27,6 +27,7 @@ from experiments import grid
 from gconv import cli
 from gconv.errors import UserError
 from gconv.progress import say
+from gconv.training.metrics import in_use
 
 
 def missing(table: grid.Table, preset: str, root: Path) -> list[grid.Run]:
@@ -64,11 +65,12 @@ def run_all(table: grid.Table, preset: str, root: Path, jobs: int, data_dir: str
     try:
         while True:
             idle = [share for share in range(jobs) if share not in active]
-            busy = [run for run, _, _ in active.values()]
-            waiting = [run for run in missing(table, preset, root) if run not in busy] if idle else []
-            for share, run in zip(idle, waiting, strict=False):
+            mine = [run for run, _, _ in active.values()]
+            waiting = [run for run in missing(table, preset, root) if run not in mine] if idle else []
+            free = [run for run in waiting if not in_use(run.folder(root))]  # not of another runner, alive or killed
+            for share, run in zip(idle, free, strict=False):
                 active[share] = (run, _start(run, root, shares[share], data_dir), time.monotonic())
-            if not active:
+            if not active and not waiting:
                 return failures
             time.sleep(0.5)
             for share, (run, process, began) in list(active.items()):
@@ -91,7 +93,7 @@ def _start(run: grid.Run, root: Path, cores: list[int], data_dir: str) -> subpro
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ}
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / ".compiled"))  # seeds share their programs
-    command = [sys.executable, "-m", "gconv.main", *run.command(root), f"--config.data_dir={data_dir}"]
+    command = [sys.executable, "-m", "gconv.main", *_settled(run, root).command(root), f"--config.data_dir={data_dir}"]
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores or mine)  # a child inherits it
     try:
@@ -99,6 +101,17 @@ def _start(run: grid.Run, root: Path, cores: list[int], data_dir: str) -> subpro
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
     finally:
         os.sched_setaffinity(0, mine)
+
+
+def _settled(run: grid.Run, root: Path) -> grid.Run:
+    """A run matched in time with the width that was measured for its cell, the same for all seeds and on a resume."""
+    if not run.config.endswith(",match=time"):
+        return run
+    path = run.folder(root).parent / "width"
+    if not path.exists():
+        path.write_text(f"{grid.config_of(run).model.features}\n")
+    overrides = {**run.overrides, "model.features": int(path.read_text())}
+    return run._replace(config=run.config.removesuffix(",match=time"), overrides=overrides)
 
 
 def _finished(run: grid.Run, process: subprocess.Popen, root: Path) -> int:
@@ -125,10 +138,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
 
 
-def projected_seconds(runs: list[grid.Run], done: list[dict[str, Any]]) -> list[float | None]:
-    """Training seconds of each run: those of a finished one of its cell, else None."""
-    known = {(r["row"], r["column"]): r["result"]["train_seconds"] for r in done if r["state"] == "finished"}
-    return [known.get((run.row, run.column)) for run in runs]
+def projected_seconds(runs: list[grid.Run], known: list[dict[str, Any]]) -> list[float | None]:
+    """Training seconds of each run: those of finished ones of its cell, or of its config in any table, else None."""
+    finished = [r for r in known if r["state"] == "finished"]
+    cells = {(r["row"], r["column"]): r["result"]["train_seconds"] for r in finished}
+    configs = {r["config"]: r["result"]["train_seconds"] for r in finished}
+    return [cells.get((run.row, run.column), configs.get(run.config)) for run in runs]
 
 
 def define_flags() -> None:
@@ -162,15 +177,22 @@ def main(argv: list[str]) -> None:
             )
         return
     if flags.FLAGS.dry_run:
-        done = grid.collect(table, flags.FLAGS.preset, root)
-        if grid.records_path(argv[1], flags.FLAGS.preset).exists():
-            done += grid.read_records(argv[1], flags.FLAGS.preset)
-        seconds = projected_seconds(waiting, done)
+        known = [record for name in grid.names() for record in grid.read_records(name, flags.FLAGS.preset)]
+        seconds = projected_seconds(waiting, known + grid.collect(table, flags.FLAGS.preset, root))
+        if not flags.FLAGS.preset:
+            from experiments import lra  # the cost model, for what was never timed
+
+            h200 = lra.DEVICES["one H200"]
+            seconds = [
+                s or 3600 * lra.hours(lra.training(grid.config_of(run)), h200)
+                for run, s in zip(waiting, seconds, strict=True)
+            ]
+            print("hours that weren't measured are projected for one H200, by the cost model")
         for run, s in zip(waiting, seconds, strict=True):
             print(f"{run.column} | {run.row} | {_point(run)}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")
         left = still_to_come(table, flags.FLAGS.preset, root)
-        known = [s for s in seconds if s is not None]
-        hours = f"about {left * statistics.mean(known) / 3600:.1f} h in all" if known else "nothing like them was timed"
+        timed = [s for s in seconds if s is not None]
+        hours = f"about {left * statistics.mean(timed) / 3600:.1f} h in all" if timed else "nothing like them was timed"
         print(f"{left} runs missing, {left - len(waiting)} of them after a sweep: {hours}")
         return
     try:

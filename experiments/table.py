@@ -2,14 +2,16 @@
 
 With --workdir the records are read from the runs there, otherwise from experiments/records. --output keeps them
 (PRESET.jsonl) with the table as Markdown, LaTeX and CSV and a plot. A cell is the mean test accuracy over seeds with
-its 95% interval (Student's t). Bold is the best of a column, if it is better than every other row by a t-test paired by
-seed, p < 0.05; otherwise nothing is. What wasn't run, or failed, says so.
+its 95% interval (Student's t). Bold is the best of a column, if every row of it was run and it is better than each by a
+t-test paired by seed, p < 0.05; otherwise nothing is. What wasn't run, or failed, says so.
 """
 
 import csv
 import io
+import itertools
 import json
 import math
+import re
 import statistics
 import textwrap
 from collections.abc import Sequence
@@ -71,16 +73,18 @@ def cells(records: Records) -> dict[tuple[str, str], Cell]:
 
 
 def winner(column: dict[str, Cell]) -> str | None:
-    """The row whose mean is best, if a t-test paired by seed sets it apart from every other (p < 0.05)."""
-    done = {row: cell for row, cell in column.items() if cell.accuracies}
-    if len(done) < 2:
+    """The row whose mean is best, if a t-test paired by seed sets it apart from every other (p < 0.05).
+
+    None while a row lacks results: it might be better.
+    """
+    if len(column) < 2 or not all(cell.accuracies for cell in column.values()):
         return None
-    best = max(done, key=lambda row: done[row].mean)
-    for row, cell in done.items():
-        seeds = sorted(cell.accuracies.keys() & done[best].accuracies.keys())
+    best = max(column, key=lambda row: column[row].mean)
+    for row, cell in column.items():
+        seeds = sorted(cell.accuracies.keys() & column[best].accuracies.keys())
         if row == best:
             continue
-        if len(seeds) < 2 or not _differ([done[best].accuracies[seed] - cell.accuracies[seed] for seed in seeds]):
+        if len(seeds) < 2 or not _differ([column[best].accuracies[seed] - cell.accuracies[seed] for seed in seeds]):
             return None
     return best
 
@@ -102,42 +106,55 @@ def grid_of(records: Records) -> tuple[list[str], list[str], dict[tuple[str, str
 
 
 def shown(cell: Cell) -> str:
-    """One cell as text."""
+    """The accuracy in %, with its interval; and how many seeds lack."""
+    lacking = cell.wanted - len(cell.accuracies)
+    missing = [(cell.failed, "failed"), (lacking - cell.failed, "not run")]
     if not cell.accuracies:
-        return "failed" if cell.failed else "not run"
+        return ", ".join(what for count, what in missing if count)
     text = f"{100 * cell.mean:.1f}"
     if not math.isnan(cell.half):
         text += f" ± {100 * cell.half:.1f}"
-    lacking = cell.wanted - len(cell.accuracies)
-    return text + (f" ({lacking} of {cell.wanted} seeds lacking)" if lacking else "")
+    counts = ", ".join(f"{count} {what}" for count, what in missing if count)
+    return text + (f" ({counts} of {cell.wanted} seeds)" if counts else "")
 
 
-def markdown(records: Records, table: grid.Table) -> str:
+COSTS = {
+    "parameters": "parameters",
+    "FLOPs/token": "flops_per_token",
+    "with direct convolution": "flops_per_token_direct",
+    "examples/s": "examples_per_second",
+}
+
+
+def lines_of(records: Records) -> tuple[list[str], list[list[str]]]:
+    """The table's heads, and its rows as text: accuracies, the significantly best as `**…**`, and costs."""
     rows, columns, found, best = grid_of(records)
-    heads = ["", *(f"{c} (%)" for c in columns)]
-    costs = ["parameters", "FLOPs/token", "with direct convolution", "examples/s"]
-    lines = [
-        "| " + " | ".join([*heads, *costs]) + " |",
-        "|---|" + "---:|" * (len(columns) + len(costs)),
-    ]
+    lines = []
     for row in rows:
         texts = [f"**{shown(found[row, c])}**" if best[c] == row else shown(found[row, c]) for c in columns]
-        lines.append("| " + " | ".join([row, *texts, *_costs([found[row, c] for c in columns])]) + " |")
+        lines.append([row, *texts, *_costs([found[row, c] for c in columns])])
     chances = []
     for c in columns:
         results = [result for row in rows for result in found[row, c].results]
         chances.append(f"{100 * results[0]['chance']:.1f}" if results else "–")
-    lines.append("| " + " | ".join(["guessing", *chances, *([""] * len(costs))]) + " |")
-    return f"{table.title}\n\n" + "\n".join(lines) + "\n\n" + facts(records, table) + "\n"
+    lines.append(["guessing", *chances, *([""] * len(COSTS))])
+    return ["", *(f"{c} (%)" for c in columns), *COSTS], lines
 
 
 def _costs(of_row: list[Cell]) -> list[str]:
     """Parameters, both FLOPs a token and examples/s of a row, a figure a column."""
     figures = []
-    for name in ("parameters", "flops_per_token", "flops_per_token_direct", "examples_per_second"):
+    for name in COSTS.values():
         texts = [f"{statistics.median(r[name] for r in cell.results):,.0f}" for cell in of_row if cell.results]
         figures.append(" / ".join(texts if len(set(texts)) > 1 else texts[:1]))
     return figures
+
+
+def markdown(records: Records, table: grid.Table) -> str:
+    heads, lines = lines_of(records)
+    made = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    made += [f"| {' | '.join(line)} |" for line in lines]
+    return f"{table.title}\n\n" + "\n".join(made) + "\n\n" + facts(records, table) + "\n"
 
 
 def facts(records: Records, table: grid.Table) -> str:
@@ -164,36 +181,28 @@ def facts(records: Records, table: grid.Table) -> str:
 
 def latex(records: Records) -> str:
     """The body of a booktabs table."""
-    rows, columns, found, best = grid_of(records)
-    lines = [
-        r"\begin{tabular}{l" + "r" * len(columns) + "}",
-        r"\toprule",
-        " & ".join(["", *columns]) + r" \\",
-        r"\midrule",
-    ]
-    for row in rows:
-        texts = []
-        for c in columns:
-            text = shown(found[row, c]).replace("±", r"$\pm$")
-            texts.append(rf"\textbf{{{text}}}" if best[c] == row else text)
-        lines.append(" & ".join([row, *texts]) + r" \\")
-    text = "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-    return text.replace("%", r"\%").replace("_", r"\_")
+    heads, lines = lines_of(records)
+    made = [" & ".join(line) + r" \\" for line in (heads, *lines)]
+    made = [r"\toprule", made[0], r"\midrule", *made[1:], r"\bottomrule"]
+    text = re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", "\n".join(made)).replace("±", r"$\pm$").replace("–", "--")
+    text = text.replace("%", r"\%").replace("_", r"\_")
+    return rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}" + f"\n{text}\n" + r"\end{tabular}" + "\n"
 
 
 def as_csv(records: Records) -> str:
-    """One line a run."""
+    """One line a cell. Accuracies are shares, and the interval is mean ± half."""
+    rows, columns, found, best = grid_of(records)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = ["test_accuracy", "val_accuracy", "parameters", "flops_per_token", "flops_per_token_direct"]
-    names += ["examples_per_second", "train_seconds"]
-    writer.writerow(["row", "column", "seed", "swept", "selected", "state", *names])
-    for r in records:
-        swept = " ".join(f"{field}={value}" for field, value in r["swept"].items())
-        result = r.get("result", {})
-        writer.writerow(
-            [r["row"], r["column"], r["seed"], swept, r["selected"], r["state"], *(result.get(n, "") for n in names)]
-        )
+    writer.writerow(["row", "column", "mean", "half", "best", "finished", "failed", "seeds", "chance", *COSTS.values()])
+    for row, c in itertools.product(rows, columns):
+        cell = found[row, c]
+        score = [f"{cell.mean:.5f}", f"{cell.half:.5f}"] if cell.accuracies else ["", ""]
+        counts = [len(cell.accuracies), cell.failed, cell.wanted]
+        figures = [
+            statistics.median(r[n] for r in cell.results) if cell.results else "" for n in ("chance", *COSTS.values())
+        ]
+        writer.writerow([row, c, *score, best[c] == row, *counts, *figures])
     return out.getvalue()
 
 
@@ -250,10 +259,10 @@ def main(argv: list[str]) -> None:
         if not root.is_dir():
             raise UserError(f"--workdir: {root} is no folder; python -m experiments.run {name} makes it")
         records = grid.collect(table, preset, root)
-    elif grid.records_path(name, preset).exists():
-        records = grid.read_records(name, preset)
     else:
-        raise UserError(f"{grid.records_path(name, preset)} is missing: this table wasn't run")
+        records = grid.read_records(name, preset)
+        if not records:
+            raise UserError(f"{grid.records_path(name, preset)} is missing: this table wasn't run")
     text = markdown(records, table)
     if flags.FLAGS.output:
         stem = preset or "full"

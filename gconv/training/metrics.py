@@ -34,6 +34,18 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ten
 _MAY_CHANGE = {"config": ("mesh", "data_dir", "resident_gib", "profile"), "data": ("source",)}
 
 
+def in_use(workdir: Path) -> bool:
+    """Whether a run on this machine owns the folder now."""
+    if not (workdir / ".lock").exists():
+        return False
+    with (workdir / ".lock").open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 class RunDirectory:
     """Owns a workdir for the length of a run. Of several processes the first does; for the others nothing is written.
 
