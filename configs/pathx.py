@@ -19,7 +19,8 @@ gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, no dr
 rest, squash .001, kernel dropout .3, batches of 16, 50 epochs. Not as published: layer norm for batch norm, and 10k
 steps of warm-up, which are SGConv's. attention has the shape of Amos et al. 2023, transformer that of Tay et al.; both
 get gconv's data, steps and batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm follows
-S5 (Smith et al. 2023), sgconv the recipe of SGConv, with layer norm too. The other mixers get gconv's.
+S5 (Smith et al. 2023), sgconv the recipe of SGConv, with layer norm too and a decay of .5 for every channel, where
+SGConv's differs from channel to channel. The other mixers get gconv's.
 """
 
 import functools
@@ -64,10 +65,18 @@ def sgconv(config: ConfigDict) -> None:
     config.steps, config.batch_size = 125_000, 64
 
 
+UNSAMPLED = tuple(base.KERNELS[name][0] for name in ("free", "fourier"))
+
+
 def side(config: ConfigDict, pixels: int) -> None:
     """Images averaged to pixels × pixels; a kernel's taps cover the image, whatever its side."""
     config.data.pool, config.data.length = 128 // pixels, pixels**2
-    if "kernel" in config.model.mixer_options:
+    if (
+        "kernel" in config.model.mixer_options and not config.model.mixer_options.taps
+    ):  # those have a length of their own
+        if pixels != 32 and config.model.mixer_options.kernel in UNSAMPLED:
+            name = config.model.mixer_options.kernel.rpartition(".")[2]
+            raise ValueError(f"side{pixels}: a {name} has the taps of one length only")
         config.model.mixer_options.kernel_length = 32**2
         config.model.mixer_options.stretch = pixels != 32
 

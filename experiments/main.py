@@ -23,6 +23,6 @@ TABLE = Table(
     rows={row: Part(mixer if mixer == "attention" else f"{mixer},match=parameters") for row, mixer in MIXERS.items()},
     columns={"ListOps": Part("listops"), "Text": Part("text"), "Image": Part("image")},
     sweep=RATES,
-    note="Hybrid: attention as every second layer of the small setting's two, as every fourth of the full setting. Local:"
-    " 15 and 61 taps.",
+    note="Hybrid: attention is the second of the small setting's two layers, and every fourth of the full setting's."
+    " Local: 15 and 61 taps.",
 )

@@ -130,9 +130,11 @@ class OneSidedKernel(nnx.Module):
 class MultiScaleKernel(OneSidedKernel):
     """Pieces of doubling extent and falling weight: SGConv (Li et al. 2022, arXiv:2210.09298, section 3.2).
 
-    Scale i holds `width` weights, stretched linearly over width · 2^max(0, i − 1) positions and multiplied by decay^i;
-    the pieces stand one behind the other, 1 + ⌈log₂(reach/width)⌉ of them. Weights are standard normal, divided by the
-    L2 norm of the channel's taps, so that kernels start with norm 1.
+        k = [Up₀(w₀), decay · Up₁(w₁), decay² · Up₂(w₂), …]
+
+    one behind the other, 1 + ⌈log₂(reach/width)⌉ of them: wᵢ are `width` weights, Upᵢ stretches them linearly over
+    width · 2^max(0, i − 1) positions. Weights start normal, divided by the L2 norm of the channel's taps, whose norm is
+    1 then.
     """
 
     def __init__(
@@ -284,8 +286,10 @@ class DiagonalKernel(OneSidedKernel):
 class FourierKernel(nnx.Module):
     """A learnt spectrum: the global filter of GFNet (Rao et al. 2021, arXiv:2107.00645), in one dimension.
 
-    The kernel is the inverse real FFT of a complex number for each frequency; for boundaries that aren't circular, of
-    its taps' own period. Real and imaginary parts start normal, so that each tap has standard deviation `scale`.
+        k = irfft(W),   so that rfft(y) = rfft(x) ⊙ rfft(k) on a circle of as many points
+
+    W is complex, of taps/2 + 1 frequencies; for boundaries that aren't circular the period is that of the taps. Real
+    and imaginary parts start normal, so that each *tap* has standard deviation `scale`; GFNet gives that to W itself.
     """
 
     def __init__(self, features: int, length: int, boundary: str, *, scale: float = 0.02, rngs: nnx.Rngs):

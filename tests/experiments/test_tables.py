@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
-from configs import listops
 from experiments import depth, grid, run, table
 from experiments.grid import Part, Table
 from gconv.errors import UserError
@@ -132,7 +133,7 @@ def test_a_cell_is_a_mean_with_its_t_interval():
     assert table.shown(table.cells(records({"a": [0, 0]}, "not run"))["a", "ListOps"]) == "not run"
     assert table.shown(table.cells(records({"a": [0]}, "failed"))["a", "ListOps"]) == "failed"
     partly = records({"a": [0.4, 0.5]}) + [r | {"seed": 2} for r in records({"a": [0]}, "failed")]
-    assert table.shown(table.cells(partly)["a", "ListOps"]).endswith("(1 of 3 seeds lacking)")
+    assert table.shown(table.cells(partly)["a", "ListOps"]).endswith("(1 failed of 3 seeds)")
 
 
 @pytest.mark.parametrize("scores, best", [
@@ -142,9 +143,12 @@ def test_a_cell_is_a_mean_with_its_t_interval():
     ({"a": [0.5, 0.5], "b": [0.5, 0.5]}, None),
     ({"a": [0.5], "b": [0.1]}, None),
     ({"a": [0.5, 0.52, 0.51]}, None),
+    ({"a": [0.5, 0.52, 0.51], "b": [0.4, 0.43, 0.41], "c": []}, None),  # which might be better
 ])  # fmt: skip
 def test_the_best_is_marked_only_where_it_is_sure(scores, best):
-    assert table.winner({row: table.cells(records(scores))[row, "ListOps"] for row in scores}) == best
+    unrun = [r for row in scores if not scores[row] for r in records({row: [0, 0, 0]}, "not run")]
+    cells = table.cells(records(scores) + unrun)
+    assert table.winner({row: cells[row, "ListOps"] for row in scores}) == best
 
 
 def test_the_table_in_its_three_forms(tmp_path):
@@ -153,36 +157,88 @@ def test_the_table_in_its_three_forms(tmp_path):
     assert "| a | **51.0 ± 2.5** | 1,000 | 10 | 20 | 5 |" in text and "| b | 41.3 ± 3.8 |" in text
     assert "| guessing | 10.0 |" in text and "out of: optim.lr 0.1; optim.lr 0.2." in text
     assert "6 runs, 6.0 hours of training on a CPU." in text
-    assert r"a & \textbf{51.0 $\pm$ 2.5} \\" in table.latex(made)
-    assert table.as_csv(made).splitlines()[1].startswith("a,ListOps,0,,True,finished,0.5,0.5,1000")
+    assert r"a & \textbf{51.0 $\pm$ 2.5} & 1,000 & 10 & 20 & 5 \\" in table.latex(made)
+    head, first, second = table.as_csv(made).splitlines()
+    assert head.startswith("row,column,mean,half,best,finished,failed,seeds,chance,parameters,")
+    assert first == "a,ListOps,0.51000,0.02484,True,3,0,3,0.1,1000,10.0,20.0,5.0"
+    assert second.startswith("b,ListOps,0.41333,0.03795,False,3,0,3,")
     table.draw(made, SMALL, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_run_of_every_table_has_a_config_that_builds(name):
-    import importlib
 
     made = grid.table(name)
     assert len(made.seeds) >= 3 and not any("," in column for column in made.columns)  # --columns is a list
     for preset in ("small", ""):
         for _, _, points in grid.runs(made, preset):
             chosen = points[-1][0]
-            if "match=" in chosen.config and not preset:
+            if "match=time" in chosen.config or ("match=" in chosen.config and not preset):
                 continue  # the same code, but seconds each
-            file, _, names = chosen.config.partition(":")
-            config = importlib.import_module(file.removesuffix(".py").replace("/", ".")).get_config(names)
-            config.update_from_flattened_dict({**chosen.overrides, **chosen.swept})
-            assert parameters(config) > 0
+            assert parameters(grid.config_of(chosen)) > 0
 
 
-def test_depths_have_equal_parameters():
-    counts = []
-    for part in depth.TABLE.rows.values():
-        config = listops.get_config("gconv,small")
-        config.update_from_flattened_dict(part.overrides)
-        counts.append(parameters(config))
+@pytest.mark.parametrize("preset", ["small", ""])
+def test_the_rows_of_a_table_differ(preset):
+    for name in NAMES:
+        made = grid.table(name)
+        of_column: dict[str, list[str]] = {}
+        for _, column, points in grid.runs(made, preset):
+            if "match=" not in points[0][0].config and "layers=" not in points[0][0].config:
+                of_column.setdefault(column, []).append(grid.config_of(points[0][0]).to_json())
+        for column, configs in of_column.items():
+            assert len(set(configs)) == len(configs), (name, column)
+
+
+@pytest.mark.parametrize("preset", ["small", ""])
+def test_depths_have_equal_parameters(preset):
+    configs = [grid.config_of(points[0][0]) for _, _, points in grid.runs(depth.TABLE, preset)]
+    assert [config.model.layers for config in configs] == [1, 2, 6, 12, 24]
+    counts = [parameters(config) for config in configs]
     assert max(counts) / min(counts) < 1.08
+
+
+def test_a_run_of_the_same_time_has_one_width(tmp_path, monkeypatch):
+    table = SMALL._replace(rows={"c": Part("gconv,match=time")}, sweep=({},))
+    runs = [r for _, _, points in grid.runs(table, "small") for r in points[0]]
+    monkeypatch.setattr(run.grid, "config_of", lambda r: ConfigDict({"model": {"features": 40 + r.seed}}))
+    for r in runs:
+        r.folder(tmp_path).mkdir(parents=True)
+        assert "--config.model.features=40" in run._settled(r, tmp_path).command(tmp_path)
+        assert "--config=configs/listops.py:gconv,small" in run._settled(r, tmp_path).command(tmp_path)
+    assert run._settled(runs[0]._replace(config="configs/listops.py:gconv"), tmp_path).overrides == runs[0].overrides
+
+
+def test_a_runner_waits_for_runs_that_outlived_it(tmp_path, monkeypatch):
+    first = run.missing(SMALL, "small", tmp_path)[0]
+    held = first.folder(tmp_path)
+    held.mkdir(parents=True)
+    holding = [
+        sys.executable,
+        "-c",
+        "import fcntl,sys; f=open(sys.argv[1],'w'); fcntl.flock(f,2); print(flush=True); input()",
+    ]
+    with subprocess.Popen([*holding, held / ".lock"], stdin=-1, stdout=-1, text=True) as other:
+        other.stdout.readline()
+        fake = tmp_path / "fake.py"
+        fake.write_text(RUNNER.replace("/b/", "/none/"))
+        popen = subprocess.Popen
+        monkeypatch.setattr(
+            run.subprocess, "Popen", lambda command, **k: popen([sys.executable, fake, *command[3:]], **k)
+        )
+
+        def slept(seconds):
+            if len(list(tmp_path.rglob("result.json"))) == 4:  # all that can be made without the run that is held
+                assert not (held / "log.txt").exists()
+                finish(tmp_path, first, val=0.4, test=0.4)
+                other.terminate()
+            time.sleep(0.02)
+
+        monkeypatch.setattr(run, "time", types.SimpleNamespace(monotonic=time.monotonic, sleep=slept))
+        assert run.run_all(SMALL, "small", tmp_path, jobs=2, data_dir="data") == 0
+    assert not (held / "log.txt").exists()
+    assert run.still_to_come(SMALL, "small", tmp_path) == 0
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/records").glob("*/*.jsonl")), ids=str)
@@ -222,11 +278,13 @@ def test_a_dry_run_lists_and_a_launcher_gets_commands(tmp_path):
         [sys.executable, "-m", "experiments.run", "depth", f"--workdir={tmp_path}", "--dry_run"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "ListOps | 24 × 12 | seed 2" in done.stdout and "15 runs missing" in done.stdout
+    assert "ListOps | 24 layers | seed 2: 0.0" in done.stdout and "15 runs missing" in done.stdout
     done = subprocess.run(
         [sys.executable, "-m", "experiments.run", "depth", f"--workdir={tmp_path}", "--commands"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     lines = done.stdout.splitlines()
-    assert len(lines) == 15 and lines[0].startswith("python -m gconv.main --config=configs/listops.py:gconv,small ")
+    assert len(lines) == 15 and lines[0].startswith(
+        "python -m gconv.main --config=configs/listops.py:gconv,small,layers=1 "
+    )
     assert not list(tmp_path.iterdir())

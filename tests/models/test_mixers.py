@@ -211,6 +211,13 @@ def test_a_mixing_matrix_is_one(shared):
     expected = jnp.stack([x[:, c] @ weights[c].T for c in range(FEATURES)], 1) + free.skip[...][:, None] * x
     np.testing.assert_allclose(free(x), expected, atol=1e-5)
 
+    # Circulant, it is a global convolution.
+    t = jnp.arange(LENGTH)
+    taps = jax.random.normal(jax.random.key(2), (len(free.weights[...]), LENGTH))
+    free.weights[...] = taps[:, (t - t[:, None]) % LENGTH]
+    conv = global_conv(x, jnp.broadcast_to(taps, (FEATURES, LENGTH)), layout="bcl", method="reference")
+    np.testing.assert_allclose(free(x), conv + free.skip[...][:, None] * x, atol=1e-5)
+
     ranked = MixingMatrix(FEATURES, LENGTH, shared=shared, rank=2, scale=0.5, rngs=nnx.Rngs(0))
     unit = MixingMatrix(FEATURES, LENGTH, shared=shared, rank=2, scale=1e-20, rngs=nnx.Rngs(0))
     matrices = jax.vmap(lambda e: ranked(e) - ranked.skip[...][:, None] * e, out_axes=-1)(
@@ -245,8 +252,10 @@ def test_the_scan_of_a_state_space_is_its_recurrence(blocks):
             state = state * rate + u[:, t] @ b.T
             y[:, t] += 2 * (state @ c[direction].T).real
     np.testing.assert_allclose(mixer.recurrence(u), y, atol=1e-5)
-    h = jax.nn.gelu(y, approximate=False) @ mixer.glu.kernel[...] + mixer.glu.bias[...]
-    np.testing.assert_allclose(mixer(u), h[..., :FEATURES] * jax.nn.sigmoid(h[..., FEATURES:]), atol=1e-5)
+    h = jax.nn.gelu(y, approximate=False)
+    np.testing.assert_allclose(
+        mixer(u), h * jax.nn.sigmoid(h @ mixer.gate.kernel[...] + mixer.gate.bias[...]), atol=1e-5
+    )
     with pytest.raises(ValueError, match="states must be a positive multiple of blocks; got 4 and 3"):
         S5(FEATURES, LENGTH, states=4, blocks=3, **COMMON, rngs=nnx.Rngs(0))
 
