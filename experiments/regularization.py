@@ -3,7 +3,12 @@
 from experiments.grid import Part, Table
 
 KERNEL = "model.mixer_options.kernel_options"
-NONE = {"optim.kernel_weight_decay": 0.0, f"{KERNEL}.dropout": 0.0, f"{KERNEL}.squash": 0.0, f"{KERNEL}.smooth": 0}
+NONE: dict[str, float] = {
+    "optim.kernel_weight_decay": 0.0,
+    f"{KERNEL}.dropout": 0.0,
+    f"{KERNEL}.squash": 0.0,
+    f"{KERNEL}.smooth": 0,
+}
 
 TABLE = Table(
     title="Regularisation of a free kernel, gconv's block",
