@@ -1,4 +1,4 @@
-"""How recall grows with width, depth, length and the number of pairs: one of them changed at a time.
+"""How recall grows with width, depth, length, the number of pairs and training: one of them changed at a time.
 
 The rest is as in the table of recall.
 """
@@ -29,6 +29,7 @@ TABLE = Table(
         "64 tokens": mqar(data__length=64),
         "2 pairs": mqar(data__options__pairs=2),
         "8 pairs in 64 tokens": mqar(data__length=64, data__options__pairs=8),
+        "8000 steps": mqar(steps=8000),
     },
     sweep=tuple({"optim.lr": lr, "optim.kernel_lr": lr} for lr in (2e-3, 6e-3)),
     note="MLP-Mixer has 32 hidden units over tokens throughout. A column counts where attention has left the level of"

@@ -1,9 +1,11 @@
 """What holds a free kernel back."""
 
+from typing import Any
+
 from experiments.grid import Part, Table
 
 KERNEL = "model.mixer_options.kernel_options"
-NONE: dict[str, float] = {
+NONE: dict[str, Any] = {
     "optim.kernel_weight_decay": 0.0,
     f"{KERNEL}.dropout": 0.0,
     f"{KERNEL}.squash": 0.0,

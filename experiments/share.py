@@ -10,5 +10,5 @@ TABLE = Table(
         "two layers in four": Part("hybrid", {"model.layers": 4, "model.interleave.every": 2}),
         "attention only": Part("attention", {"model.layers": 4}),
     },
-    columns={"ListOps": Part("listops"), "Text": Part("text")},
+    columns={"ListOps": Part("listops"), "Text": Part("text"), "MQAR": Part("probes,mqar")},
 )
