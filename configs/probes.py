@@ -6,8 +6,8 @@ MIXER is followed by the probe: mqar, scattered_mqar, recall, induction, selecti
 majority, parity, memorization or compression; gconv/data/generators/probes.py defines them and names their papers.
 Sizes and numbers of examples are the papers' for mqar, recall, induction, selective_copying and compression, ours for
 the others; the block is one for all mixers: two layers with learnt positions and no perceptron, as in Zoology, but for
-the mixers that mix channels only there. Convolutions and attention are causal; mlp_mixer, fnet, ssm and matrix aren't,
-and see the later tokens too, among which no answer stands.
+the mixers that mix channels only there; attention is rotary besides, which Zoology's isn't. Convolutions and attention
+are causal; mlp_mixer, fnet, ssm and matrix aren't, and see the later tokens too, among which no answer stands.
 
 published test accuracy (%): mqar: attention about 100 at every width, gated convolutions less the longer and the more
 pairs (Arora et al. 2023). recall, induction: attention and H3 above 97 (Fu et al. 2023). selective_copying: selection

@@ -160,8 +160,8 @@ def page() -> str:
             "",
             *results(records),
             "",
-            f"Training time **projected, not measured**, at {REACHED:.0%} of the makers' peak rates; a TPU's"
-            " for FFTs isn't published and taken as a thirty-second of that for matrices (`experiments/lra.py` has the"
+            f"Training time **projected, not measured**, without validation, at {REACHED:.0%} of the makers' peak rates;"
+            " a TPU's for FFTs isn't published and taken as a thirty-second of that for matrices (`experiments/lra.py` has the"
             " formulas):",
             "",
             *projections(),

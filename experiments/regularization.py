@@ -12,20 +12,19 @@ NONE: dict[str, Any] = {
     f"{KERNEL}.smooth": 0,
 }
 
+CHANGES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "weight decay .05": {"optim.kernel_weight_decay": 0.05},
+    "weight decay .5": {"optim.kernel_weight_decay": 0.5},
+    "dropout .1": {f"{KERNEL}.dropout": 0.1},
+    "dropout .3": {f"{KERNEL}.dropout": 0.3},
+    "squash .001": {f"{KERNEL}.squash": 0.001},
+    "squash .004": {f"{KERNEL}.squash": 0.004},
+    "smoothed over 3": {f"{KERNEL}.smooth": 1},
+}
+
 TABLE = Table(
     title="Regularisation of a free kernel, gconv's block",
-    rows={
-        name: Part("gconv", NONE | change)
-        for name, change in {
-            "none": {},
-            "weight decay .05": {"optim.kernel_weight_decay": 0.05},
-            "weight decay .5": {"optim.kernel_weight_decay": 0.5},
-            "dropout .1": {f"{KERNEL}.dropout": 0.1},
-            "dropout .3": {f"{KERNEL}.dropout": 0.3},
-            "squash .001": {f"{KERNEL}.squash": 0.001},
-            "squash .004": {f"{KERNEL}.squash": 0.004},
-            "smoothed over 3": {f"{KERNEL}.smooth": 1},
-        }.items()
-    },
+    rows={name: Part("gconv", NONE | change) for name, change in CHANGES.items()},
     columns={"ListOps": Part("listops"), "Text": Part("text")},
 )

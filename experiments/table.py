@@ -166,6 +166,9 @@ def facts(records: Records, table: grid.Table) -> str:
     if len(table.sweep) > 1:
         tried = "; ".join(", ".join(f"{field} {value:g}" for field, value in point.items()) for point in table.sweep)
         lines.append(f"Chosen for each cell on validation, with the first seed, out of: {tried}.")
+        chosen = {(r["row"], r["column"]): r["swept"] for r in records if r["selected"] and r["state"] == "finished"}
+        last = sum(swept == dict(table.sweep[-1]) for swept in chosen.values())
+        lines.append(f"In {last} of {len(chosen)} cells that was the last of them.")
     if results:
         sources = dict.fromkeys(f"{r['data']['name']}: {r['data']['source']}" for r in results)
         lines.append("Data: " + "; ".join(sources) + ".")

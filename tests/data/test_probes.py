@@ -1,5 +1,6 @@
 """Probes: each label is what a slow reader of the definition finds from the tokens up to it."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -7,6 +8,8 @@ from configs import probes
 from gconv.data import tasks
 from gconv.data.generators.probes import PROBES
 from gconv.errors import UserError
+from gconv.training.match import spec_of
+from gconv.training.step import build_model
 
 LENGTH = 24
 OPTIONS = {
@@ -195,3 +198,17 @@ def test_a_probe_trains_and_counts_what_is_asked(name, tmp_path):
     assert result["data"]["examples"]["test"] == 32 and (asked == 32) == (name == "parity")
     right = result["val_accuracy"] * asked
     assert abs(right - round(right)) < 1e-6 and 0 < result["test_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("mixer", ["gconv", "gconv_plain", "gated", "content", "local", "hybrid", "attention"])
+def test_no_model_of_a_probe_sees_its_answer(mixer):
+    config = probes.get_config(f"{mixer},mqar,small")
+    config.model.features = 8
+    model = build_model(config.model, spec_of(config), jax.random.key(0))
+    tokens = np.random.default_rng(0).integers(1, 100, (2, 32)).astype(np.uint8)
+    changed = tokens.copy()
+    changed[:, 20:] = 127 - tokens[:, 20:]
+    lengths = np.full(2, 32, np.int32)
+    a, b = model(tokens, lengths), model(changed, lengths)
+    np.testing.assert_allclose(a[:, :20], b[:, :20], atol=1e-5)
+    assert np.abs(a - b)[:, 20:].max() > 1e-3

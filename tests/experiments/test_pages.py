@@ -110,7 +110,8 @@ def test_what_the_answer_says_of_shares_and_matches_is_in_the_records():
     none, one = share["no attention", "ListOps"], share["one layer in four", "ListOps"]
     assert one.mean > none.mean + 0.04 and one.results[0]["parameters"] < none.results[0]["parameters"]
     equal = {row: cell.mean for (row, column), cell in matches.items() if column == "ListOps"}
-    assert equal.pop("attention") > max(equal.values()) + 0.03
+    assert round(100 * (equal.pop("attention") - max(equal.values()))) == 3
+    assert round(100 * (equal.pop("gconv, same time") - equal["gconv, same parameters"])) == 3
     assert max(equal.values()) - equal["gconv, same parameters"] < 0.02
 
 
@@ -194,3 +195,38 @@ def test_what_the_answer_says_of_reach_is_in_the_records():
     assert max(cell.mean for cell in text) - one < 0.005
     reach = {row: cell.mean for (row, column), cell in cells.items() if column == "ListOps"}
     assert max(reach.values()) - reach["31 taps"] < 0.005 and reach["all taps"] - reach["1 taps"] > 0.05
+
+
+def test_what_the_answer_says_of_recall_by_size_is_in_the_records():
+    cells = table.cells(grid.read_records("recall_sizes", "small"))
+    columns = {column for _, column in cells}
+    assert len(columns) == 9
+    for column in columns:
+        guess = cells["gconv", column].results[0]["chance"]
+        assert all(
+            len(cells[row, column].accuracies) == 3 for row in ("gconv", "gconv, gated", "attention", "MLP-Mixer")
+        )
+        assert cells["gconv", column].mean < guess + 0.032 and cells["gconv, gated", column].mean < guess + 0.005, (
+            column
+        )
+        solved = sum(accuracy > 0.99 for accuracy in cells["attention", column].accuracies.values())
+        expected = {"width 64": {3}, "width 128": {3}, "64 tokens": {3}, "1 layer": {0}}
+        assert solved in expected.get(column, {1, 2}), column
+
+
+def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
+    cells = table.cells(grid.read_records("recipe", "small"))
+    on = {row: cell for (row, column), cell in cells.items() if column == "ListOps"}
+    for slow in ("rate 0", "rate 0.0001"):
+        assert round(100 * (on["rate 0.003"].mean - on[slow].mean)) == 7
+    assert on["rate 0.001"].mean < on["rate 0.003"].mean < min(on["rate 0.01"].mean, on["rate 0.03"].mean)
+    assert all(abs(on[row].mean - on["rate 0.003"].mean) < 0.005 for row in ("scale 0.002", "scale 0.2"))
+    bytes_ = {row: cell.mean for (row, column), cell in cells.items() if column == "Text"}
+    assert bytes_.pop("rate 0.03") < min(bytes_.values()) - 0.01 and max(bytes_.values()) - min(bytes_.values()) < 0.005
+    means = {row: cell.mean for (row, _), cell in table.cells(grid.read_records("norm_and_positions", "small")).items()}
+    convolutions = [mean for row, mean in means.items() if row.startswith("gconv")]
+    blind = [mean for row, mean in means.items() if row.startswith("attention without") and "no positions" in row]
+    told = [mean for row, mean in means.items() if mean not in (*convolutions, *blind)]
+    assert [len(found) for found in (convolutions, blind, told)] == [4, 2, 6]
+    assert max(blind) < min(convolutions) < max(convolutions) < min(told) - 0.04
+    assert max(max(found) - min(found) for found in (convolutions, blind, told)) < 0.0125
