@@ -2,8 +2,8 @@
 
 A convolution's map over positions is Toeplitz: y[t] = Σ_s k[t − s] v[s], with the same k for every sequence. Of each
 head of a trained model the k is taken that is nearest to its attention maps over the validation examples, in least
-squares, and put in their place: one head at a time, all others kept, and all heads at once, before and after some more
-training. Beside it the same with k = 0, which takes the head away: a head that nobody misses is no convolution.
+squares, and put in their place: one head at a time, all others kept, and all heads at once, each before and after some
+more training. Beside it the same with k = 0, which takes the head away: a head that nobody misses is no convolution.
 """
 
 import functools
@@ -42,6 +42,9 @@ ALL = {  # what all heads are replaced by at once, and whether the model is trai
     "fitted kernels, trained on": ("fitted", True),
     "kernels from 0, trained on": ("nothing", True),
 }
+
+
+LOSSES = ("replaced", "removed", "replaced, trained on", "removed, trained on")  # of one head
 
 
 class ToeplitzHeads(nnx.Module):
@@ -197,16 +200,23 @@ def read(run: Path) -> dict[str, Any]:
     tied = [explained(s, toeplitz(k, test.inputs.shape[1])) for s, k in zip(sums, fitted, strict=True)]
     untied = [explained(s, s.maps / np.maximum(s.number, 1)) for s in sums]
     nothing = [np.zeros_like(kernels) for kernels in fitted]
-    before = correct(model, test)
+    before, after = correct(model, test), correct(train_on(model, config, data), test)
     heads = []
     for layer, head in np.ndindex(shape):
         one = np.zeros(shape, bool)
         one[layer, head] = True
-        losses = [loss(before, correct(replace(model, by, one.tolist()), test)) for by in (fitted, nothing)]
+        losses = {}
+        for name, by in (("replaced", fitted), ("removed", nothing)):
+            changed = replace(model, by, one.tolist())
+            losses[name] = loss(before, correct(changed, test))
+            losses[f"{name}, trained on"] = loss(after, correct(train_on(changed, config, data), test))
         heads.append(
             {"layer": layer + 1, "head": head + 1, "r2": float(tied[layer][head]), "untied": float(untied[layer][head])}
-            | {"kernel": np.round(fitted[layer][head], 6).tolist(), "replaced": losses[0], "removed": losses[1]}
+            | {"kernel": np.round(fitted[layer][head], 6).tolist()}
+            | losses
         )
+        points = ", ".join(f"{100 * mean:.1f}" for mean, _ in losses.values())
+        say(f"{run}: layer {layer + 1}, head {head + 1}: {points}")
     everywhere = np.ones(shape, bool).tolist()
     models = {"attention": model} | {
         by: replace(model, kernels, everywhere) for by, kernels in (("fitted", fitted), ("nothing", nothing))
@@ -222,25 +232,22 @@ def read(run: Path) -> dict[str, Any]:
 def table(record: list[dict[str, Any]]) -> str:
     lines = ["| all heads replaced by | accuracy (%) |", "|---|---:|"]
     lines += [f"| {name} | {shown_mean([100 * model['all'][name] for model in record], 1)} |" for name in ALL]
-    lines += [
-        "",
-        "| seed | layer | head | R² | of an untied matrix | loss, replaced (points) | loss, removed (points) |",
-    ]
-    lines += ["|---:|---:|---:|---:|---:|---:|---:|"]
+    heads = ["seed", "layer", "head", "R²", "of an untied matrix", *(f"loss, {by} (points)" for by in LOSSES)]
+    lines += ["", f"| {' | '.join(heads)} |", "|" + "---:|" * len(heads)]
     every = [(model["seed"], head) for model in record for head in model["heads"]]
     for seed, head in every:
         figures = [f"{head['r2']:.2f}", f"{head['untied']:.2f}"]
-        figures += [f"{100 * mean:.1f} ± {100 * half:.1f}" for mean, half in (head["replaced"], head["removed"])]
+        figures += [f"{100 * mean:.1f} ± {100 * half:.1f}" for mean, half in (head[by] for by in LOSSES)]
         lines.append(f"| {seed} | {head['layer']} | {head['head']} | {' | '.join(figures)} |")
     means, cheap = {}, {}
-    for by in ("replaced", "removed"):
+    for by in LOSSES:
         means[by] = shown_mean([100 * statistics.mean(head[by][0] for head in m["heads"]) for m in record], 1)
         cheap[by] = sum(sum(head[by]) < 0.01 for _, head in every)
     lines += [
         "",
-        f"In the mean over heads one replaced costs {means['replaced']} points, one removed {means['removed']}.",
-        f"At 95% confidence {cheap['replaced']} of {len(every)} heads can be replaced for less than one point, and"
-        f" {cheap['removed']} removed.",
+        f"In the mean over heads one costs, in points: {'; '.join(f'{by} {means[by]}' for by in LOSSES)}.",
+        f"Heads of {len(every)} that cost less than one point at 95% confidence:"
+        f" {'; '.join(f'{by} {cheap[by]}' for by in LOSSES)}.",
         NOTE.format(examples=record[0]["examples"]),
     ]
     return "\n".join(lines)
@@ -250,7 +257,7 @@ NOTE = f"""
 Each head's loss ± half of its 95% interval is over {{examples:,}} test examples, the same before and after; all else is
 mean ± half of the 95% interval over seeds. R² of the Toeplitz kernel, and of the best matrix that is the same for all
 examples, over the maps of the validation examples that they were fitted to. Training on takes {STEPS} steps at a rate
-of {RATE:g}.
+of {RATE:g}, and its loss is against attention trained on as long.
 """
 
 
@@ -265,7 +272,7 @@ def draw(record: list[dict[str, Any]], path: Path) -> None:
     for layer in sorted({head["layer"] for head in record[0]["heads"]}):
         heads = [head for model in record for head in model["heads"] if head["layer"] == layer]
         r2 = [head["r2"] for head in heads]
-        for by, face in (("replaced", f"C{layer}"), ("removed", "none")):
+        for by, face in (("replaced", f"C{layer}"), ("replaced, trained on", "none")):
             means, halves = np.transpose([head[by] for head in heads]) * 100
             left.errorbar(
                 r2, means, halves, fmt="o", color=f"C{layer}", mfc=face, elinewidth=1, label=f"layer {layer}, {by}"

@@ -160,9 +160,9 @@ def page() -> str:
             "",
             *results(records),
             "",
-            f"Training time **projected, not measured**, without validation, at {REACHED:.0%} of the makers' peak rates;"
-            " a TPU's for FFTs isn't published and taken as a thirty-second of that for matrices (`experiments/lra.py` has the"
-            " formulas):",
+            f"Training time **projected, not measured**, without validation, at {REACHED:.0%} of the makers' peak"
+            " rates; a TPU's for FFTs isn't published and taken as a thirty-second of that for matrices"
+            " (`experiments/lra.py` has the formulas):",
             "",
             *projections(),
             "",
