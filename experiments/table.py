@@ -142,11 +142,15 @@ def lines_of(records: Records) -> tuple[list[str], list[list[str]]]:
 
 
 def _costs(of_row: list[Cell]) -> list[str]:
-    """Parameters, both FLOPs a token and examples/s of a row, a figure a column."""
+    """Parameters, both FLOPs a token and examples/s of a row: a figure a column, or of many columns their range."""
     figures = []
     for name in COSTS.values():
-        texts = [f"{statistics.median(r[name] for r in cell.results):,.0f}" for cell in of_row if cell.results]
-        figures.append(" / ".join(texts if len(set(texts)) > 1 else texts[:1]))
+        values = [statistics.median(r[name] for r in cell.results) for cell in of_row if cell.results]
+        texts = list(dict.fromkeys(f"{value:,.0f}" for value in values))
+        if len(texts) > 3:
+            figures.append(f"{min(values):,.0f} to {max(values):,.0f}")
+        else:
+            figures.append(" / ".join(f"{value:,.0f}" for value in values) if len(texts) > 1 else "".join(texts))
     return figures
 
 
@@ -161,7 +165,8 @@ def facts(records: Records, table: grid.Table) -> str:
     """What a reader must know of the runs: data, seeds, sweep, device, hours."""
     results = [r["result"] for r in records if r["state"] == "finished"]
     lines = [
-        "Mean test accuracy ± half of the 95% interval over seeds; costs are given column by column where they differ."
+        "Mean test accuracy ± half of the 95% interval over seeds; costs are given column by column where they differ,"
+        " or as a range."
     ]
     if len(table.sweep) > 1:
         tried = "; ".join(", ".join(f"{field} {value:g}" for field, value in point.items()) for point in table.sweep)
