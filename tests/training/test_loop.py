@@ -445,3 +445,4 @@ def test_progressive_resolution_keeps_the_parameters():
     made = [pathx.get_config(f"gconv,implicit,side{side}") for side in (32, 64, 128)]
     assert [m.data.length for m in made] == [1024, 4096, 16384] and [m.data.pool for m in made] == [4, 2, 1]
     assert len({parameters(m) for m in made}) == 1
+    assert pathx.get_config("local,side64").model.mixer_options.kernel_length == 0  # taps know no length
