@@ -71,14 +71,12 @@ UNSAMPLED = tuple(base.KERNELS[name][0] for name in ("free", "fourier"))
 def side(config: ConfigDict, pixels: int) -> None:
     """Images averaged to pixels × pixels; a kernel's taps cover the image, whatever its side."""
     config.data.pool, config.data.length = 128 // pixels, pixels**2
-    if (
-        "kernel" in config.model.mixer_options and not config.model.mixer_options.taps
-    ):  # those have a length of their own
-        if pixels != 32 and config.model.mixer_options.kernel in UNSAMPLED:
-            name = config.model.mixer_options.kernel.rpartition(".")[2]
-            raise ValueError(f"side{pixels}: a {name} has the taps of one length only")
-        config.model.mixer_options.kernel_length = 32**2
-        config.model.mixer_options.stretch = pixels != 32
+    options = config.model.mixer_options
+    if "kernel" in options and not options.taps:  # taps of a number of their own know no length
+        if pixels != 32 and options.kernel in UNSAMPLED:
+            raise ValueError(f"side{pixels}: a {options.kernel.rpartition('.')[2]} has the taps of one length only")
+        options.kernel_length = 32**2
+        options.stretch = pixels != 32
 
 
 SIDES = {f"side{pixels}": functools.partial(side, pixels=pixels) for pixels in (32, 64, 128)}

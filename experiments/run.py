@@ -27,7 +27,7 @@ from experiments import grid
 from gconv import cli
 from gconv.errors import UserError
 from gconv.progress import say
-from gconv.training.metrics import in_use
+from gconv.training.metrics import in_use, read_json, write_json
 
 
 def missing(table: grid.Table, preset: str, root: Path) -> list[grid.Run]:
@@ -107,10 +107,10 @@ def _settled(run: grid.Run, root: Path) -> grid.Run:
     """A run matched in time with the width that was measured for its cell, the same for all seeds and on a resume."""
     if not run.config.endswith(",match=time"):
         return run
-    path = run.folder(root).parent / "width"
+    path = run.folder(root).parent / "width.json"
     if not path.exists():
-        path.write_text(f"{grid.config_of(run).model.features}\n")
-    overrides = {**run.overrides, "model.features": int(path.read_text())}
+        write_json(path, grid.config_of(run).model.features)
+    overrides = {**run.overrides, "model.features": read_json(path)}
     return run._replace(config=run.config.removesuffix(",match=time"), overrides=overrides)
 
 
