@@ -206,10 +206,10 @@ def read(run: Path) -> dict[str, Any]:
         one = np.zeros(shape, bool)
         one[layer, head] = True
         losses = {}
-        for name, by in (("replaced", fitted), ("removed", nothing)):
-            changed = replace(model, by, one.tolist())
-            losses[name] = loss(before, correct(changed, test))
-            losses[f"{name}, trained on"] = loss(after, correct(train_on(changed, config, data), test))
+        for what, kernels in (("replaced", fitted), ("removed", nothing)):
+            changed = replace(model, kernels, one.tolist())
+            losses[what] = loss(before, correct(changed, test))
+            losses[f"{what}, trained on"] = loss(after, correct(train_on(changed, config, data), test))
         heads.append(
             {"layer": layer + 1, "head": head + 1, "r2": float(tied[layer][head]), "untied": float(untied[layer][head])}
             | {"kernel": np.round(fitted[layer][head], 6).tolist()}

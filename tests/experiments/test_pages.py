@@ -210,12 +210,12 @@ def test_what_the_answer_says_of_recall_by_size_is_in_the_records():
         assert all(
             len(cells[row, column].accuracies) == 3 for row in ("gconv", "gconv, gated", "attention", "MLP-Mixer")
         )
-        assert cells["gconv", column].mean < guess + 0.032 and cells["gconv, gated", column].mean < guess + 0.005, (
-            column
-        )
+        assert cells["gconv", column].mean < guess + 0.032 and cells["gconv, gated", column].mean < guess + 0.02, column
         solved = sum(accuracy > 0.99 for accuracy in cells["attention", column].accuracies.values())
-        expected = {"width 64": {3}, "width 128": {3}, "64 tokens": {3}, "1 layer": {0}}
+        expected = {"width 64": {3}, "width 128": {3}, "64 tokens": {3}, "8000 steps": {3}, "1 layer": {0}}
         assert solved in expected.get(column, {1, 2}), column
+        mixed = [accuracy > 0.99 for accuracy in cells["MLP-Mixer", column].accuracies.values()]
+        assert all(mixed) if column == "8000 steps" else not any(mixed), column
 
 
 def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():

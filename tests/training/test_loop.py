@@ -15,7 +15,7 @@ from gconv.data.generators import stand_in
 from gconv.errors import UserError
 from gconv.training import loop
 from gconv.training.checkpoint import digest
-from gconv.training.metrics import differences, read_jsonl
+from gconv.training.metrics import differences, in_use, read_jsonl
 from scripts.chaos import DAMAGES, stray, truncate
 
 FIELDS = {
@@ -181,8 +181,11 @@ def test_a_run_does_not_go_on_with_another_model(data_dir, tmp_path, monkeypatch
 
 
 def test_a_folder_in_use_is_refused(data_dir, tmp_path):
+    assert not in_use(tmp_path)
     with loop.RunDirectory(str(tmp_path), {}, 1), pytest.raises(UserError, match="is in use by another run"):
+        assert in_use(tmp_path)
         loop.train_and_evaluate(config(data_dir), str(tmp_path))
+    assert not in_use(tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data_dir, tmp_path, monkeypatch):
