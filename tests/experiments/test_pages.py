@@ -45,6 +45,10 @@ def test_what_the_answer_says_of_heads_is_in_the_records():
     assert len(record) == 3 and max(head["r2"] for head in heads) < 0.045
     assert [round(100 * f(head["untied"] for head in heads)) for f in (min, max)] == [5, 59]
     assert max(abs(head["replaced"][0] - head["removed"][0]) for head in heads) < 0.014
+    assert sum(max(head[by][0] - head[by][1] for by in ("replaced", "removed")) <= 0 for head in heads) == 2
+    for by in ("replaced, trained on", "removed, trained on"):
+        losses = [head[by][0] for head in heads]
+        assert max(losses) < 0.0155 and round(100 * statistics.mean(losses), 1) in (0.4, 0.5, 0.6)
     for model in record:
         together = model["all"]
         assert 0.07 <= together["attention, trained on"] - together["fitted kernels, trained on"] < 0.085
