@@ -114,6 +114,9 @@ def test_what_the_answer_says_of_shares_and_matches_is_in_the_records():
     share, matches = (table.cells(grid.read_records(name, "small")) for name in ("share", "matches"))
     none, one = share["no attention", "ListOps"], share["one layer in four", "ListOps"]
     assert one.mean > none.mean + 0.04 and one.results[0]["parameters"] < none.results[0]["parameters"]
+    recalled = {row: cell.accuracies.values() for (row, column), cell in share.items() if column == "MQAR"}
+    assert min(recalled["one layer in four"]) > 0.99 > 0.95 > max(recalled["attention only"])
+    assert max(recalled["no attention"]) < 0.27 and len(recalled["one layer in four"]) == 3
     equal = {row: cell.mean for (row, column), cell in matches.items() if column == "ListOps"}
     assert round(100 * (equal.pop("attention") - max(equal.values()))) == 3
     assert round(100 * (equal.pop("gconv, same time") - equal["gconv, same parameters"])) == 3
