@@ -33,10 +33,17 @@ def main(argv: list[str]) -> None:
         config.lock()
     except OSError as error:  # a file that isn't there shows only when its config is first used
         raise UserError(f"--config: {error}") from error
-    from gconv.training import processes  # after the flags: a typo shouldn't wait for imports
+    import jax  # after the flags: a typo shouldn't wait for imports
+
+    from gconv.ops.partitioning import cache_by_name
+    from gconv.training import processes, sharding
     from gconv.training.loop import train_and_evaluate
 
+    cache_by_name()
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # so that a run that goes on needn't compile again
+        jax.config.update("jax_compilation_cache_dir", os.path.join(_WORKDIR.value, "compiled"))
     if not processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
+        sharding.split_over_cores(config)
         train_and_evaluate(config, _WORKDIR.value, _ACCEPT_CHANGES.value)
         return
     try:

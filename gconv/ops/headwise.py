@@ -3,7 +3,7 @@
 Where the positions are split over devices, XLA would gather keys and values. Here heads are exchanged for positions
 and back instead (`all_to_all`), as in DeepSpeed-Ulysses (Jacobs et al. 2023, arXiv:2309.14509): each device then holds
 whole sequences of some heads. Where the heads are too few, sequences of the batch are exchanged too, and what neither
-divides by is gathered. A plain `jax.jit` does all this, by `custom_partitioning` (see `gconv.ops.spectral`).
+divides by is gathered. A plain `jax.jit` does all this, by `custom_partitioning` (`gconv.ops.partitioning`).
 
 One primitive carries it. Its tangent is the function's own tangent under the same primitive, and that one's transpose
 too, so derivatives of every order exchange heads as the function does. A gradient starts from the operands again; under
@@ -18,11 +18,10 @@ from typing import Any
 import jax
 import jax.extend.core
 import jax.numpy as jnp
-from jax.experimental.custom_partitioning import custom_partitioning
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gconv.ops.spectral import mesh_axes
+from gconv.ops.partitioning import mesh_axes, partitioned
 
 Function = Callable[..., tuple[jax.Array, ...]]
 
@@ -31,7 +30,7 @@ def headwise(function: Function, masks: Sequence[jax.Array], operands: Sequence[
     """function(*masks, *operands): arrays like the operands.
 
     masks (batch, length) bool; operands (batch, length, heads, size), of one shape, floating. `function` is hashable,
-    and acts on each entry of batch and heads by itself.
+    a module's own or a `functools.partial` of one, and acts on each entry of batch and heads by itself.
     """
     return _bind(*masks, *operands, function=function, masks=len(masks), tangent_of=None)
 
@@ -47,9 +46,8 @@ def _partitioned(function: Function, masks: int, shapes: tuple[jax.ShapeDtypeStr
     results = len(jax.eval_shape(function, *shapes))
     batch, _, heads, _ = shapes[-1].shape
 
-    def partition(mesh: Any, operands: Any, result: Any) -> Any:
-        del result
-        like = operands[masks].sharding
+    def partition(mesh: Mesh, operands: Sequence[NamedSharding]) -> Any:
+        like = operands[masks]
         of_rows, of_heads = list(mesh_axes(like, 0)), list(mesh_axes(like, 2))
         for axis in mesh_axes(like, 1):
             for axes, size in ((of_heads, heads), (of_rows, batch)):
@@ -60,16 +58,17 @@ def _partitioned(function: Function, masks: int, shapes: tuple[jax.ShapeDtypeStr
         mask, whole = (
             NamedSharding(mesh, PartitionSpec(*spec)) for spec in ((rows, None), (rows, None, tuple(of_heads) or None))
         )
-        return mesh, function, (whole,) * results, (mask,) * masks + (whole,) * (len(shapes) - masks)
+        return function, (whole,) * results, (mask,) * masks + (whole,) * (len(shapes) - masks)
 
-    shardable = custom_partitioning(lambda *args: function(*args))
     operands = ["b l"] * masks + ["b l h d"] * (len(shapes) - masks)
-    shardable.def_partition(
-        partition=partition,
-        infer_sharding_from_operands=lambda mesh, operands, result: partition(mesh, operands, result)[2],
-        sharding_rule=f"{', '.join(operands)} -> {', '.join(['b l h d'] * results)}",
-    )
-    return jax.make_jaxpr(shardable)(*shapes)
+    rule = f"{', '.join(operands)} -> {', '.join(['b l h d'] * results)}"
+    return partitioned(function, shapes, rule, partition, f"headwise {_name(function)} {masks}")
+
+
+def _name(function: Function) -> str:
+    if isinstance(function, functools.partial):
+        return f"{_name(function.func)}{function.args}{sorted(function.keywords.items())}"
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 @functools.cache
@@ -81,6 +80,7 @@ def _tangent(function: Function, masks: int) -> Function:
         half = len(rest) // 2
         return jax.jvp(lambda *operands: function(*fixed, *operands), rest[:half], rest[half:])[1]
 
+    tangent.__qualname__ = f"tangent({_name(function)}, {masks})"
     return tangent
 
 
@@ -93,6 +93,7 @@ def _cotangent(function: Function, masks: int, operands: int) -> Function:
         _, pull = jax.vjp(lambda *primals: function(*fixed, *primals), *rest[:operands])
         return pull(rest[operands:])
 
+    cotangent.__qualname__ = f"cotangent({_name(function)}, {masks}, {operands})"
     return cotangent
 
 

@@ -27,15 +27,17 @@ sharded channels and back (`all_to_all`), since a transform needs all of it. A p
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.custom_partitioning import custom_partitioning
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gconv.ops.partitioning import mesh_axes, partitioned
 
 
 class Lags(NamedTuple):
@@ -267,42 +269,46 @@ def _partitioned(
     axes, channel, time = " ".join(layout), layout.index("c"), layout.index("l")
     twist = twist_table(plan(a[time], taps, lags), dtype)
 
-    def partition(mesh: Any, operands: Any, result: Any) -> Any:
-        del result
-        rows, channels = mesh_axes(operands[0].sharding, 0), mesh_axes(operands[0].sharding, channel)
+    def partition(mesh: Mesh, operands: Sequence[NamedSharding]) -> Any:
+        rows, channels = mesh_axes(operands[0], 0), mesh_axes(operands[0], channel)
         # A transform needs the whole length: the mesh axes that split it split the channels instead, on the way in.
-        channels += mesh_axes(operands[0].sharding, time)
+        channels += mesh_axes(operands[0], time)
         x = NamedSharding(mesh, PartitionSpec(*({"b": rows, "c": channels}.get(axis) or None for axis in layout)))
         kernel = NamedSharding(mesh, PartitionSpec(channels or None, None))
         whole = NamedSharding(mesh, PartitionSpec())
         if primitive is _convolve_p:
-            return mesh, local, x, (x, kernel, whole)
+            return local, (x,), (x, kernel, whole)
         total = (lambda *parts: jax.lax.psum(local(*parts), rows)) if rows else local
-        return mesh, total, kernel, (x, x, whole)
+        return total, (kernel,), (x, x, whole)
 
-    shardable = custom_partitioning(lambda a, b, twist: local(a, b, twist))
-    shardable.def_partition(
-        partition=partition,
-        infer_sharding_from_operands=lambda mesh, operands, result: partition(mesh, operands, result)[2],
-        sharding_rule=f"{axes}, c k, n -> {axes}" if primitive is _convolve_p else f"{axes}, {axes}, n -> c k",
+    call = partitioned(
+        local,
+        (
+            jax.ShapeDtypeStruct(a, dtype),
+            jax.ShapeDtypeStruct(b, dtype),
+            jax.ShapeDtypeStruct(twist.shape, twist.dtype),
+        ),
+        f"{axes}, c k, n -> {axes}" if primitive is _convolve_p else f"{axes}, {axes}, n -> c k",
+        partition,
+        f"{primitive} {lags} {taps} {layout} {matrices}",
     )
-    shapes = jax.ShapeDtypeStruct(a, dtype), jax.ShapeDtypeStruct(b, dtype)
-    return jax.make_jaxpr(lambda a, b: shardable(a, b, twist))(*shapes)
-
-
-def mesh_axes(sharding: Any, dimension: int) -> tuple[str, ...]:
-    """The mesh axes that split a dimension."""
-    axes = sharding.spec[dimension] if dimension < len(sharding.spec) else None
-    return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
+    return jax.make_jaxpr(lambda a, b: jax.extend.core.jaxpr_as_fun(call)(a, b, twist)[0])(*call.in_avals[:2])
 
 
 def _evaluate(a: jax.Array, b: jax.Array, *, call: Any, **_: Any) -> jax.Array:
     return jax.extend.core.jaxpr_as_fun(call)(a, b)[0]
 
 
-def _abstract(a: Any, b: Any, *, call: Any, **_: Any) -> Any:
-    del b
-    return a.update(shape=call.out_avals[0].shape, dtype=call.out_avals[0].dtype)
+def _convolve_abstract(x: Any, kernel: Any, **_: Any) -> Any:
+    del kernel
+    return x
+
+
+def _correlate_abstract(x: Any, dy: Any, *, call: Any, layout: str, **_: Any) -> Any:
+    del dy
+    # On a mesh with explicit axes types hold shardings, and a kernel's gradient is split as the channels are.
+    sharding = NamedSharding(x.sharding.mesh, PartitionSpec(x.sharding.spec[layout.index("c")], None))
+    return x.update(shape=call.out_avals[0].shape, sharding=sharding)
 
 
 def _convolve_batch(
@@ -339,26 +345,32 @@ def _split_channels(x: jax.Array, axis: int, count: int) -> jax.Array:
 
 
 def _convolve_dx(dy: Any, x: Any, kernel: Any, *, lags: Lags, layout: str, matrices: bool, **_: Any) -> jax.Array:
-    return convolve(dy, kernel, lags.mirror(), layout, matrices)
+    return _split_as(convolve(dy, kernel, lags.mirror(), layout, matrices), x)
 
 
 def _convolve_dkernel(
     dy: Any, x: Any, kernel: Any, *, lags: Lags, taps: int, layout: str, matrices: bool, **_: Any
 ) -> jax.Array:
-    return correlate(x, dy, lags, taps, layout, matrices)
+    return _split_as(correlate(x, dy, lags, taps, layout, matrices), kernel)
 
 
 def _correlate_dx(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, matrices: bool, **_: Any) -> jax.Array:
-    return convolve(dy, dr, lags.mirror(), layout, matrices)
+    return _split_as(convolve(dy, dr, lags.mirror(), layout, matrices), x)
 
 
 def _correlate_ddy(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, matrices: bool, **_: Any) -> jax.Array:
-    return convolve(x, dr, lags, layout, matrices)
+    return _split_as(convolve(x, dr, lags, layout, matrices), dy)
 
 
-for _primitive, _transposes, _batcher in (
-    (_convolve_p, (_convolve_dx, _convolve_dkernel), _convolve_batch),
-    (_correlate_p, (_correlate_dx, _correlate_ddy), _correlate_batch),
+def _split_as(cotangent: jax.Array, primal: Any) -> jax.Array:
+    """On a mesh with explicit axes a cotangent's type is its primal's; on others types hold no sharding."""
+    wanted = primal.aval.sharding
+    return cotangent if jax.typeof(cotangent).sharding == wanted else jax.sharding.reshard(cotangent, wanted)
+
+
+for _primitive, _abstract, _transposes, _batcher in (
+    (_convolve_p, _convolve_abstract, (_convolve_dx, _convolve_dkernel), _convolve_batch),
+    (_correlate_p, _correlate_abstract, (_correlate_dx, _correlate_ddy), _correlate_batch),
 ):
     _primitive.def_impl(jax.jit(_evaluate, static_argnames=("lags", "taps", "layout", "matrices", "call")))
     _primitive.def_abstract_eval(_abstract)

@@ -9,7 +9,9 @@ the parameters are gathered for it: long sequences are far larger than the param
 convolution exchanges positions for channels and back, attention for heads, so neither's step gathers activations.
 """
 
+import contextlib
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +41,25 @@ MESH_AXES_OF = {
     "taps": None,
     "embed": None,
 }
+
+
+def split_over_cores(config: ml_collections.ConfigDict) -> None:
+    """Makes the cores of a CPU devices, over which the batch is split; to be called before JAX is used.
+
+    As many of the cores as divide the batch into parts of two examples or more; whoever sets a mesh or
+    JAX_NUM_CPU_DEVICES has decided already. One device would run on all cores too, but an FFT by a single thread
+    whenever XLA comes to it on one of its pool's threads. On 2 cores two devices take 0.8 of a step's time at L 512,
+    d 64, 4 layers, batch 32, and 0.93 at L 1024, d 128, 6 layers, batch 16 (medians); four devices 0.93 at L 512.
+    """
+    undecided = (config.mesh.data, config.mesh.sequence, config.mesh.model) == (-1, 1, 1)
+    if not undecided or "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    rows, rest = divmod(config.batch_size, max(config.optim.accumulate, 1))
+    cores = len(os.sched_getaffinity(0))
+    fitting = [n for n in range(2, cores + 1) if rows % n == 0 and rows >= 2 * n]
+    if fitting and not rest:
+        with contextlib.suppress(RuntimeError):  # a config with match=time has used JAX to measure itself
+            jax.config.update("jax_num_cpu_devices", fitting[-1])
 
 
 def make_mesh(config: ml_collections.ConfigDict) -> Mesh:

@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from gconv.ops import headwise, spectral
 from gconv.ops.attention import attention
 from gconv.ops.convolution import BOUNDARIES, global_conv
+from gconv.ops.partitioning import cache_by_name
 from tests.multidevice.hlo import collectives, gathered_shapes
 
 MESH = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
@@ -143,6 +146,80 @@ def test_a_batch_that_leaves_odd_rows_on_each_device():
     x, kernel = jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
     split = jax.device_put(x, NamedSharding(MESH, P("data")))
     np.testing.assert_allclose(jax.jit(global_conv)(split, kernel), global_conv(x, kernel), atol=2e-5)
+
+
+EXPLICIT = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)  # make_mesh's default
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("name", [*SHARDINGS, "positions"])
+def test_on_a_mesh_with_explicit_axes(boundary, name):
+    specs = {**SHARDINGS, "positions": (P("data", "model"), P(None, "model"))}[name]
+    auto = operands(boundary, *specs)
+    x, kernel, dy = (jax.device_put(np.asarray(a), NamedSharding(EXPLICIT, a.sharding.spec)) for a in auto)
+    for ours, alone in zip(
+        jax.jit(value_and_gradients(boundary))(x, kernel, dy), value_and_gradients(boundary)(*auto), strict=True
+    ):
+        np.testing.assert_allclose(ours, alone, atol=2e-5)
+    _, dx, dkernel = jax.eval_shape(value_and_gradients(boundary), x, kernel, dy)
+    assert dx.sharding.spec == P(*x.sharding.spec, *[None] * (3 - len(x.sharding.spec)))
+    assert dkernel.sharding.spec == P(*kernel.sharding.spec, *[None] * (2 - len(kernel.sharding.spec)))
+
+
+def test_second_derivatives_on_a_mesh_with_explicit_axes():
+    def f(x, kernel, dy):  # both derivatives of both of the gradient's convolutions
+        return jax.grad(lambda *a: sum((g**3).sum() for g in value_and_gradients("causal")(*a)), (0, 1, 2))(
+            x, kernel, dy
+        )
+
+    auto = operands("causal", P("data", "model"), P(None, "model"))
+    explicit = (jax.device_put(np.asarray(a), NamedSharding(EXPLICIT, a.sharding.spec)) for a in auto)
+    for ours, alone in zip(jax.jit(f)(*explicit), f(*auto), strict=True):
+        np.testing.assert_allclose(ours, alone, rtol=1e-4, atol=1e-2)
+
+
+def test_where_a_mesh_is_set_that_the_arrays_are_not_on():
+    x, kernel, _ = (np.asarray(a) for a in operands("circular", P(), P()))
+    q = np.random.default_rng(0).standard_normal((2, LENGTH, 2, 4)).astype(np.float32)
+    alone = global_conv(x, kernel), attention(q, q, q)
+    with jax.set_mesh(EXPLICIT):
+        np.testing.assert_allclose(jax.jit(global_conv)(x, kernel), alone[0], atol=2e-5)
+        np.testing.assert_allclose(jax.jit(attention)(q, q, q), alone[1], atol=2e-5)
+
+
+def test_the_compilation_cache_knows_programs_by_what_they_compute(tmp_path):
+    x, kernel, dy = operands("circular", *SHARDINGS["batch"])
+    q = jax.device_put(jnp.ones((BATCH, LENGTH, 2, 4)), NamedSharding(MESH, P("data")))
+    programs = [
+        lambda: jax.jit(value_and_gradients("circular"))(x, kernel, dy),
+        lambda: jax.jit(value_and_gradients("causal"))(x, kernel, dy),  # of the same shapes
+        lambda: jax.jit(jax.grad(lambda q: attention(q, q, q).sum()))(q),
+        lambda: jax.jit(jax.grad(lambda q: attention(q, q, q, causal=True).sum()))(q),
+    ]
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_remove_custom_partitioning_ptr_from_cache_key": False,
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    cache_by_name()
+    try:
+        found = []
+        for _ in range(2):
+            jax.clear_caches()  # as in a new process, where every function has another address
+            for module in (spectral, headwise):
+                module._partitioned.cache_clear()
+            found.append(([program() for program in programs], sorted(p.name for p in tmp_path.glob("jit_*-cache"))))
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+    (first, stored), (second, stored_again) = found
+    assert len(stored) == len(programs) and stored_again == stored
+    jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def test_canary_jnp_fft_gathers_before_jax_0_12():
