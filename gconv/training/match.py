@@ -87,7 +87,7 @@ def seconds_a_step(config: ConfigDict) -> float:
 
 
 def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], None], dict[str, int]]:
-    """A training step of a config on random bytes, as a function that waits for it; and its parameters and memory."""
+    """A training step of a config on random bytes, as a function that waits for it, its parameters and bytes."""
     spec, mesh = spec_of(config), sharding.make_mesh(config.mesh)
     optimizer = make_optimizer(config.optim, max(config.steps, 1))
     graphdef, state = initialize(config.model, spec, optimizer, mesh, jax.random.key(0))
@@ -108,5 +108,5 @@ def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], Non
         jax.block_until_ready(metrics)
 
     memory: Any = step.memory_analysis()
-    facts = {"parameters": parameters(config), "bytes": memory.temp_size_in_bytes}
+    facts = {"parameters": parameters(config), "bytes": mesh.size * memory.temp_size_in_bytes}
     return run, facts

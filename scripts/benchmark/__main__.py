@@ -1,9 +1,10 @@
 """Measures speed: python -m scripts.benchmark ops|step|data [--output=DIR]
 
 ops   global_conv, every boundary and layout, over length 16 to 65,536, beside the convolutions and the attention of JAX
-      and (where it is installed) PyTorch: time forward and with gradient, GB/s, memory, error against float64
+      and (where it is installed) PyTorch: time forward and with gradient, GB/s, memory, error against float64; on a CPU
+      also with the batch split over the cores, a device each
 step  whole training steps of gconv, of attention and of the same gconv block in PyTorch; and of every mixer at the
-      shape of every task, at equal parameters
+      shape of every task, at equal parameters. On a CPU the cores are devices, as in training
 data  the input pipeline by itself, at each task's shape
 
 All methods of a length are timed in turn, in one process with one allocator; what counts is a ratio within one run.
@@ -11,6 +12,7 @@ All methods of a length are timed in turn, in one process with one allocator; wh
 """
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ def main(argv: list[str]) -> None:
     import jax
     import jaxlib
 
+    if what != "data":
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     from gconv.training.metrics import device_name
     from scripts.benchmark import operator, pipeline, rivals, training_step
 

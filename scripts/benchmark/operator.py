@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gconv.models.kernels import taps_of
 from gconv.ops import cost, fused, global_conv
@@ -18,6 +19,7 @@ from scripts.benchmark.timing import medians
 LENGTHS = (16, 64, 256, 1024, 4096, 16384, 65536)
 CHANNELS, HEAD_SIZE = 64, 32
 ELEMENTS = 2**22  # of x
+SPLIT = "global_conv bcl, a device a core"
 MOST_SCORES = 2**27  # attention is run while its score matrices have no more entries
 
 
@@ -45,6 +47,8 @@ def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
                 return global_conv(x, kernel, boundary=boundary, layout=layout, method=method)
 
             add(f"global_conv {layout}", boundary, *_jax(ours, operands))
+            if layout == "bcl" and jax.device_count() > 1 and batch % jax.device_count() == 0:
+                add(SPLIT, boundary, *_jax(ours, operands, split=True))
         if jax.default_backend() != "cpu":
             add("global_conv matmul bcl", boundary, *_jax(functools.partial(ours, method="matmul"), operands))
         if jax.default_backend() == "gpu" and fused.supports(length):  # bfloat16 in and out; its error is bfloat16's
@@ -88,14 +92,20 @@ def _fused(boundary: str) -> Callable[..., jax.Array]:
     return f
 
 
-def _jax(f: Callable[..., jax.Array], operands: list[np.ndarray]) -> tuple[Any, dict[str, Any]]:
-    """f(x, kernel) as a maker of timed calls, with its compiled memory and its error."""
+def _jax(f: Callable[..., jax.Array], operands: list[np.ndarray], split: bool = False) -> tuple[Any, dict[str, Any]]:
+    """f(x, kernel) as a maker of timed calls, with its memory and its error; `split`: the batch over all devices."""
 
     def value_and_gradients(x: Any, kernel: Any, dy: Any) -> Any:
         y, pull = jax.vjp(f, x, kernel)
         return y, *pull(dy)
 
     arrays = [jnp.asarray(a) for a in operands]
+    if split:
+        mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
+        arrays = [
+            jax.device_put(a, NamedSharding(mesh, PartitionSpec("batch") if a.ndim == 3 else PartitionSpec()))
+            for a in arrays
+        ]
     compiled = {
         False: jax.jit(lambda x, kernel, dy: f(x, kernel)).lower(*arrays).compile(),
         True: jax.jit(value_and_gradients).lower(*arrays).compile(),
@@ -105,7 +115,8 @@ def _jax(f: Callable[..., jax.Array], operands: list[np.ndarray]) -> tuple[Any, 
         return lambda: jax.block_until_ready(compiled[gradient](*arrays))  # type: ignore[return-value]
 
     memory = compiled[True].memory_analysis()
-    facts: dict[str, Any] = {"bytes": memory.temp_size_in_bytes + memory.output_size_in_bytes}
+    parts = jax.device_count() if split else 1
+    facts: dict[str, Any] = {"bytes": parts * (memory.temp_size_in_bytes + memory.output_size_in_bytes)}
     if arrays[1].ndim == 2:
         with jax.enable_x64(True):
             exact = jax.jit(value_and_gradients)(*(jnp.asarray(a, jnp.float64) for a in operands))
@@ -143,6 +154,9 @@ def bars(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
         found += [(f"L {length}: bcl / naive jnp.fft over axis 1", ours["bcl"] / naive, 0.75)]
         found += [(f"L {length}: blc / naive jnp.fft over axis 1", ours["blc"] / naive, 1.0)]
         found += [(f"L {length}: causal / circular, bcl", time["global_conv bcl", "causal", length] / ours["bcl"], 2.0)]
+        if (SPLIT, "circular", length) in time:
+            ratio = time[SPLIT, "causal", length] / time[SPLIT, "circular", length]
+            found += [(f"L {length}: causal / circular, bcl, a device a core", ratio, 2.0)]
         if ("PyTorch rfft bcl", "circular", length) in time:
             best = min(time[f"PyTorch rfft {layout}", "circular", length] for layout in ("blc", "bcl"))
             found += [(f"L {length}: bcl / the better of PyTorch's rfft layouts", ours["bcl"] / best, 1.0)]

@@ -1,6 +1,7 @@
 """Whole training steps: gconv beside the same block in PyTorch, and every mixer at the shape of every task."""
 
 import importlib
+import math
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -74,6 +75,8 @@ def task_config(task: str, mixer: str) -> ConfigDict:
     config = importlib.import_module(f"configs.{task}").get_config(mixer)
     base.shape(config, LAYERS, FEATURES, HEADS)
     config.model.dropout = 0.0
+    # What the batch leaves over of the devices splits the positions.
+    config.mesh.sequence = jax.device_count() // math.gcd(jax.device_count(), batch_of(task, config.data.length))
     options = config.model.mixer_options
     if "kernel" in options and not options.taps:
         options.kernel, kernel_options = base.KERNELS["multi_scale"]
@@ -85,11 +88,15 @@ def task_config(task: str, mixer: str) -> ConfigDict:
     return config
 
 
+def batch_of(task: str, length: int) -> int:
+    return TOKENS // (len(tasks.TASKS[task].features) * length)
+
+
 def measure_task(task: str, rounds: int, seconds: float, most_bytes: float) -> list[dict[str, Any]]:
     """One row a mixer, as `measure`'s. No seconds for a step that needs more than most_bytes, by XLA's own account."""
     reference = task_config(task, "attention")
     documents, length = len(tasks.TASKS[task].features), reference.data.length
-    batch = TOKENS // (documents * length)
+    batch = batch_of(task, length)
     rows: list[dict[str, Any]] = []
     taken: dict[str, float] = {}
     for group, most_rounds in ((MIXERS, rounds), (WITH_ATTENTION, 3)):
