@@ -86,8 +86,11 @@ def seconds_a_step(config: ConfigDict) -> float:
     return float(np.median(taken[2:]))
 
 
-def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], None], dict[str, int]]:
-    """A training step of a config on random bytes, as a function that waits for it, its parameters and bytes."""
+def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], dict[str, jax.Array]], dict[str, int]]:
+    """A training step of a config on random bytes, and its parameters and temporary bytes.
+
+    The step is a function that waits for it and returns its metrics; each call goes on from the last one's parameters.
+    """
     spec, mesh = spec_of(config), sharding.make_mesh(config.mesh)
     optimizer = make_optimizer(config.optim, max(config.steps, 1))
     graphdef, state = initialize(config.model, spec, optimizer, mesh, jax.random.key(0))
@@ -102,10 +105,10 @@ def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], Non
     batch, key = sharding.put_batch(mesh, batch), jax.random.key(1)
     step = make_train_step(graphdef, optimizer, config.optim, state, mesh).lower(state, batch, key).compile()
 
-    def run() -> None:
+    def run() -> dict[str, jax.Array]:
         nonlocal state
         state, metrics = step(state, batch, key)
-        jax.block_until_ready(metrics)
+        return jax.block_until_ready(metrics)
 
     memory: Any = step.memory_analysis()
     facts = {"parameters": parameters(config), "bytes": mesh.size * memory.temp_size_in_bytes}

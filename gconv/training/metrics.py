@@ -238,3 +238,9 @@ def device_name() -> str:
         ]
         model = names[0] if names else model
     return f"{model}, {len(os.sched_getaffinity(0))} cores"
+
+
+def memory_here() -> float:
+    """Bytes that a step may take: what the accelerator's allocator has, or half of the machine's memory."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit", 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
 
     if what != "data":
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    from gconv.training.metrics import device_name
+    from gconv.training.metrics import device_name, memory_here
     from scripts.benchmark import operator, pipeline, rivals, training_step
 
     rows: list[dict[str, Any]] = []
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
         for shape in training_step.SHAPES:
             rows += training_step.measure(shape, _ROUNDS.value, _SECONDS.value)
         for task in training_step.TASKS:
-            rows += training_step.measure_task(task, _ROUNDS.value, min(_SECONDS.value, 5), training_step.memory_here())
+            rows += training_step.measure_task(task, _ROUNDS.value, min(_SECONDS.value, 5), memory_here())
         text, found = training_step.table(rows), training_step.bars(rows)
     else:
         rows = pipeline.measure(min(_SECONDS.value, 3.0))
@@ -72,6 +72,7 @@ def main(argv: list[str]) -> None:
         (folder / f"{what}.json").write_text(json.dumps(record, indent=1) + "\n")
         (folder / f"{what}.md").write_text(report)
         if what == "ops":
+            (folder / "by_length.md").write_text(operator.by_length(rows))
             operator.draw(rows, device, str(folder / "ops.png"))
         print(f"written to {folder}")
 

@@ -19,13 +19,21 @@ from scripts.benchmark.timing import medians
 LENGTHS = (16, 64, 256, 1024, 4096, 16384, 65536)
 CHANNELS, HEAD_SIZE = 64, 32
 ELEMENTS = 2**22  # of x
+PYTORCH_ATTENTION, PYTORCH_DIRECT = "PyTorch attention", "PyTorch direct sum bcl"
 SPLIT = "global_conv bcl, a device a core"
-MOST_SCORES = 2**27  # attention is run while its score matrices have no more entries
+MOST_SCORES = 2**27  # JAX's attention is run while its score matrices, which it keeps, have no more entries
+SLOW = 2**35  # FLOPs of attention beyond which it is called once, after one call to warm up; of a direct sum an eighth
+MOST_DIRECT = 2**38  # FLOPs of a direct sum, which with its gradient takes a minute
+
+
+def rows_of(length: int) -> int:
+    """The batch."""
+    return max(1, ELEMENTS // (length * CHANNELS))
 
 
 def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """One row a method: seconds forward and with gradient, memory, error against float64."""
-    batch = max(1, ELEMENTS // (length * CHANNELS))
+    batch = rows_of(length)
     rng = np.random.default_rng(length)
     x, dy = (rng.standard_normal((batch, length, CHANNELS), np.float32) for _ in range(2))
     rows, forward, gradient = [], {}, {}
@@ -62,16 +70,25 @@ def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
                 run = lambda g, m=made, b=boundary, a=axis: rivals.torch_convolution(torch, *m, b, a, g)  # noqa: E731
                 add(f"PyTorch rfft {layout}", boundary, run, {})
     heads = CHANNELS // HEAD_SIZE
+    q = x.reshape(batch, length, heads, HEAD_SIZE)
     if batch * heads * length**2 <= MOST_SCORES:
-        q = x.reshape(batch, length, heads, HEAD_SIZE)
         run, facts = _jax(lambda q, k: attention(q, k, k), [q, q, q])
         add("jax.nn attention", "", run, {"bytes": facts["bytes"]})
-        if torch is not None:
-            swapped = np.ascontiguousarray(np.swapaxes(q, 1, 2))
-            add("PyTorch attention", "", lambda g: rivals.torch_attention(torch, swapped, g), {})
+    slow: set[str] = set()
+    if torch is not None:
+        swapped = np.ascontiguousarray(np.swapaxes(q, 1, 2))
+        add(PYTORCH_ATTENTION, "", lambda g: rivals.torch_attention(torch, swapped, g), {})
+        slow |= {PYTORCH_ATTENTION} if cost.attention(length, CHANNELS).fft * batch > SLOW else set()
+        flops = cost.global_conv(length, CHANNELS, length, "circular").direct * batch
+        if flops <= MOST_DIRECT:
+            made = [np.ascontiguousarray(np.swapaxes(a, -1, -2)) for a in (x, x[0], dy)]
+            add(PYTORCH_DIRECT, "circular", lambda g: rivals.torch_direct(torch, *made, g), {})
+            slow |= {f"{PYTORCH_DIRECT} circular"} if flops > SLOW / 8 else set()
     for which, functions in (("forward", forward), ("gradient", gradient)):
-        for row, seconds_taken in zip(rows, medians(functions, rounds, seconds).values(), strict=True):
-            row[which] = seconds_taken
+        taken = medians({name: f for name, f in functions.items() if name not in slow}, rounds, seconds)
+        taken |= medians({name: functions[name] for name in slow}, 1, seconds, warm_up=1)
+        for row, name in zip(rows, functions, strict=True):
+            row[which] = taken[name]
     return rows
 
 
@@ -144,6 +161,33 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def by_length(rows: list[dict[str, Any]]) -> str:
+    """What mixing tokens alone takes with its gradient: the convolution by FFT and by its sum, and attention."""
+    shown = {
+        "by FFT, circular": ("global_conv bcl", "circular"),
+        "by FFT, causal": ("global_conv bcl", "causal"),
+        "its sum, circular (PyTorch)": (PYTORCH_DIRECT, "circular"),
+        "attention (PyTorch)": (PYTORCH_ATTENTION, ""),
+        "attention (JAX)": ("jax.nn attention", ""),
+    }
+    lines = [
+        "| length | batch | "
+        + " | ".join(f"{name}, ms" for name in shown)
+        + " | attention ÷ FFT, circular | memory / x: by FFT | attention (JAX) |",
+        "|---:|---:|" + "---:|" * (len(shown) + 3),
+    ]
+    for length in dict.fromkeys(row["length"] for row in rows):
+        of = {(row["method"], row["boundary"]): row for row in rows if row["length"] == length}
+        found = [of.get(key) for key in shown.values()]
+        times = [f"{1e3 * row['gradient']:,.0f}" if row else "not run" for row in found]
+        ours, *_, theirs, scored = found
+        ratio = f"{theirs['gradient'] / ours['gradient']:,.1f}" if theirs and ours else "–"
+        x_bytes = 4 * rows_of(length) * length * CHANNELS
+        memory = [f"{row['bytes'] / x_bytes:.0f}" if row else "not run" for row in (ours, scored)]
+        lines.append(f"| {length:,} | {rows_of(length):,} | " + " | ".join([*times, ratio, *memory]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def bars(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
     """(what, measured ratio, bound) for the goals that the project set itself; a goal is met if ratio ≤ bound."""
     time = {(row["method"], row["boundary"], row["length"]): row["gradient"] for row in rows}
@@ -160,8 +204,8 @@ def bars(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
         if ("PyTorch rfft bcl", "circular", length) in time:
             best = min(time[f"PyTorch rfft {layout}", "circular", length] for layout in ("blc", "bcl"))
             found += [(f"L {length}: bcl / the better of PyTorch's rfft layouts", ours["bcl"] / best, 1.0)]
-    if ("PyTorch attention", "", 1024) in time:
-        ratio = time["global_conv bcl", "circular", 1024] / time["PyTorch attention", "", 1024]
+    if (PYTORCH_ATTENTION, "", 1024) in time:
+        ratio = time["global_conv bcl", "circular", 1024] / time[PYTORCH_ATTENTION, "", 1024]
         found += [("L 1024: bcl / PyTorch's attention", ratio, 1 / 20)]
     errors = [max(row["error"].values()) for row in rows if "error" in row and row["method"].startswith("global_conv")]
     found += [("largest relative error against float64, in units of 1e-6", 1e6 * max(errors), 1.0)]
@@ -182,7 +226,7 @@ def draw(rows: list[dict[str, Any]], device: str, path: str) -> None:
         ("naive jnp.fft", "circular"),
         ("PyTorch rfft bcl", "circular"),
         ("jax.nn attention", ""),
-        ("PyTorch attention", ""),
+        (PYTORCH_ATTENTION, ""),
     ]
     for axes, which in zip(panels, ("forward", "gradient"), strict=True):
         for method, boundary in shown:

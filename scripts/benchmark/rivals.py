@@ -52,6 +52,22 @@ def torch_convolution(
     return run
 
 
+def torch_direct(torch: Any, x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, gradient: bool) -> Callable[[], None]:
+    """The circular sum itself, by conv1d; x, dy (batch, channels, length), kernel (channels, length)."""
+    x, kernel = torch.tensor(x, requires_grad=gradient), torch.tensor(kernel, requires_grad=gradient)
+    dy, length = torch.tensor(dy), x.shape[2]
+
+    def run() -> None:
+        x.grad = kernel.grad = None
+        with torch.set_grad_enabled(gradient):
+            around = torch.nn.functional.pad(x, (0, length - 1), mode="circular")
+            y = torch.nn.functional.conv1d(around, kernel[:, None], groups=x.shape[1])
+        if gradient:
+            y.backward(dy)
+
+    return run
+
+
 def torch_attention(torch: Any, q: np.ndarray, gradient: bool) -> Callable[[], None]:
     """scaled_dot_product_attention of q (batch, heads, length, size) with itself."""
     q, k, v = (torch.tensor(q, requires_grad=gradient) for _ in range(3))

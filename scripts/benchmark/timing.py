@@ -3,16 +3,19 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 
-def medians(functions: Mapping[str, Callable[[], None]], rounds: int, seconds: float) -> dict[str, float]:
+def medians(
+    functions: Mapping[str, Callable[[], Any]], rounds: int, seconds: float, warm_up: int = 2
+) -> dict[str, float]:
     """Median seconds of each function, called in turn: for `rounds` rounds, or fewer once `seconds` have passed.
 
-    Each is called twice beforehand, to compile and to fault its memory in. It must wait for its result.
+    Each is called `warm_up` times beforehand, to compile and to fault its memory in. It must wait for its result.
     """
     for function in functions.values():
-        function()
-        function()
+        for _ in range(warm_up):
+            function()
     times: dict[str, list[float]] = {name: [] for name in functions}
     start = time.perf_counter()
     for done in range(rounds):

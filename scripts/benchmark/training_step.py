@@ -2,7 +2,6 @@
 
 import importlib
 import math
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -38,7 +37,7 @@ def config_of(mixer: str, shape: Shape, mlp_ratio: float = 0.0) -> ConfigDict:
 
 def measure(shape: Shape, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """One row a model: seconds a step, examples a second, parameters, temporary memory."""
-    runs: dict[str, Callable[[], None]] = {}
+    runs: dict[str, Callable[[], Any]] = {}
     facts: dict[str, dict[str, Any]] = {}
     runs["gconv"], facts["gconv"] = compiled_step(config_of("gconv", shape), shape.batch)
     # Four projections are 4 d² a layer, a kernel with skip and GLU 2 L d + 2 d²: a perceptron makes up the difference.
@@ -117,12 +116,6 @@ def measure_task(task: str, rounds: int, seconds: float, most_bytes: float) -> l
         else row
         for row in rows
     ]
-
-
-def memory_here() -> float:
-    """Bytes that a step may take: what the accelerator's allocator has, or half of the machine's memory."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def task_table(rows: list[dict[str, Any]]) -> str:

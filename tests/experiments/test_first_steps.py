@@ -1,0 +1,35 @@
+"""The full setting's models, at full size for a few steps."""
+
+import json
+
+import pytest
+
+from configs import listops
+from experiments import first_steps, lra
+from experiments.grid import RECORDS
+
+
+def test_a_model_learns_its_one_batch():
+    row = first_steps.measure(listops.get_config("gconv,smoke"), batch=4, steps=4, most_bytes=2**30)
+    assert len(row["losses"]) == 4 and row["losses"][-1] < row["losses"][0]
+    assert row["length"] == 64 and row["parameters"] > 0 and row["bytes"] > 0
+
+
+def test_a_model_that_is_too_large_is_compiled_only():
+    row = first_steps.measure(listops.get_config("gconv,smoke"), batch=4, steps=4, most_bytes=1000)
+    assert row["losses"] is None
+    record = {"device": "D", "batch": 4, "rows": [{"task": "T", "model": "M", **row}]}
+    assert "not run: too much memory" in first_steps.table(record)
+
+
+RECORD = RECORDS / "first_steps" / "full_setting.json"
+
+
+@pytest.mark.skipif(not RECORD.exists(), reason="not made yet")
+def test_the_record_has_every_cell_and_every_model_learnt():
+    record = json.loads(RECORD.read_text())
+    cells = {(row["task"], row["model"]) for row in record["rows"]}
+    assert cells == {(task, model) for task in lra.CONFIGS for model in lra.TABLE.rows}
+    for row in record["rows"]:
+        assert row["losses"] is None or row["losses"][-1] < row["losses"][0], row
+    assert RECORD.with_suffix(".md").read_text() == first_steps.table(record)
