@@ -8,6 +8,7 @@ from experiments import grid, interactions, pages, table, transfer
 from experiments.grid import RECORDS
 from experiments.table import half_interval
 from gconv.errors import UserError
+from scripts.benchmark import operator
 
 
 @pytest.mark.parametrize("page", pages.pages(), ids=lambda path: path.name)
@@ -30,13 +31,21 @@ def test_what_the_answer_says_of_cost_is_in_the_records():
     for length in {row["length"] for row in rows}:
         here = [row for row in rows if row["length"] == length]
         attention = [row["gradient"] for row in here if "attention" in row["method"]]
-        ours = [row["gradient"] for row in here if row["method"] == "global_conv bcl"]
-        assert len(ours) == 3 and bool(attention) == (length <= 1024)
-        assert not attention or max(ours) < min(attention), length
+        ours = {row["boundary"]: row["gradient"] for row in here if row["method"] == "global_conv bcl"}
+        assert len(ours) == 3 and max(ours.values()) < min(attention), length
+        direct = [row["gradient"] for row in here if "direct" in row["method"]]
+        assert not direct or (direct[0] > max(ours.values()) and (length < 1024 or direct[0] > 3 * attention[-1]))
+        if length in (1024, 65_536):
+            assert (
+                round(attention[-1] / ours["circular"], -1 if length > 1024 else 0) == {1024: 25, 65_536: 830}[length]
+            )
+    assert operator.by_length(rows) == (RECORDS / "benchmark/by_length.md").read_text()
     steps = json.loads((RECORDS / "benchmark/step.json").read_text())["rows"]
-    for length, times in ((512, 9), (1024, 23)):
+    for length, times in ((512, 11), (1024, 20)):
         of = {row["model"]: row["seconds"] for row in steps if row["length"] == length and "task" not in row}
         assert round(of["attention"] / of["gconv"]) == times
+    of = {row["model"]: row["seconds"] for row in steps if row.get("task") == "pathx"}
+    assert round(of["attention"] / of["gconv"]) == 122
 
 
 def test_what_the_answer_says_of_heads_is_in_the_records():
