@@ -67,6 +67,20 @@ def test_killed_and_stopped_at_random_a_run_ends_with_the_same_bytes(whole, data
     assert what_is_left(tmp_path) == whole
 
 
+def test_a_run_started_again_finds_its_programs(data_dir, tmp_path):
+    environment = {**os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    del environment["JAX_COMPILATION_CACHE_DIR"]
+    workdir, programs = tmp_path / "run", []
+    for _ in range(2):
+        subprocess.run(command(workdir, data_dir), env=environment, check=True, capture_output=True)
+        programs.append({path.name for path in (workdir / "compiled").glob("*-cache")})
+        shutil.rmtree(workdir / "checkpoints")
+        (workdir / "result.json").unlink()
+    assert programs[0] == programs[1] and any(name.startswith("jit_train_step") for name in programs[0])
+    devices = json.loads((workdir / "run.json").read_text())["devices"]
+    assert (devices > 1) == (len(os.sched_getaffinity(0)) > 1)  # each core one, as far as they divide the batch
+
+
 # A file system of its own for the run, which is filled up as soon as there is a checkpoint.
 FULL_DISK = """
 mount -t tmpfs -o size=8m tmpfs "$0" || exit 99
