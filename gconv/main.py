@@ -8,6 +8,7 @@ or a kill, the same command goes on.
 """
 
 import os
+import sys
 
 from absl import flags
 from ml_collections import config_flags
@@ -44,16 +45,17 @@ def main(argv: list[str]) -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.join(_WORKDIR.value, "compiled"))
     if not processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
         sharding.split_over_cores(config)
-        train_and_evaluate(config, _WORKDIR.value, _ACCEPT_CHANGES.value)
-        return
     try:
         train_and_evaluate(config, _WORKDIR.value, _ACCEPT_CHANGES.value)
-    except Stopped:  # as every process does, at the same step
+    except (Stopped, BrokenPipeError):  # stopped as every process is, at the same step; or nobody reads what is printed
         raise
     except BaseException as error:
-        # Not sys.exit, which would wait in JAX's exit barrier for those that failed, or for those that don't know yet:
-        # it is by our going that they learn of it.
-        os._exit(cli.status_of(error))
+        # Not sys.exit. It would have several processes wait in JAX's exit barrier for those that failed, or for those
+        # that don't know yet: it is by our going that they learn of it. And where a disk is full, threads of libraries
+        # that still write to it can abort the interpreter while it ends.
+        status = cli.status_of(error)
+        sys.stdout.flush()
+        os._exit(status)
 
 
 if __name__ == "__main__":
