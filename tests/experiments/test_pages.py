@@ -205,6 +205,12 @@ def test_what_the_answer_says_of_kernels_is_in_the_records():
     }
     assert round(100 * (at["free", 0.003] - at["Fourier", 0.003])) == 5
     assert round(100 * (at["free", 0.03] - at["implicit", 0.03])) == 8
+    pictures = {row: cell for (row, column), cell in table.cells(records).items() if column == "Image"}
+    means = {row.split()[0]: cell.mean for row, cell in pictures.items() if "random" not in row}
+    assert len(pictures) == 7 and all(len(cell.accuracies) == 3 for cell in pictures.values())
+    fourier, *others = sorted(means.values(), reverse=True)
+    assert fourier == means["Fourier"] and others[0] == means["multi-resolution"] and fourier - others[1] > 0.02
+    assert min(others) == means["implicit"] and round(100 * (fourier - min(others))) == 6
 
 
 def test_what_the_answer_says_of_reach_is_in_the_records():
@@ -250,3 +256,20 @@ def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
     assert [len(found) for found in (convolutions, blind, told)] == [4, 2, 6]
     assert max(blind) < min(convolutions) < max(convolutions) < min(told) - 0.04
     assert max(max(found) - min(found) for found in (convolutions, blind, told)) < 0.0125
+
+
+def test_what_the_answer_says_of_pictures_is_in_the_records():
+    def means(name):
+        cells = table.cells(grid.read_records(name, "small"))
+        found = {row: cell for (row, column), cell in cells.items() if column == "Image"}
+        assert all(len(cell.accuracies) == 3 for cell in found.values())
+        return {row: 100 * cell.mean for row, cell in found.items()}
+
+    main = means("main")
+    assert len(main) == 10 and abs(main["gconv"] - main["attention, modern"]) < 1
+    assert round(main["gconv"] - main["attention, original"]) == 9
+    behind = [main["gconv"] - main[row] for row in ("gconv, plain (the question's)", "FNet", "local convolution")]
+    assert 4 <= min(behind) and max(behind) < 9
+    at = means("boundaries")
+    assert 1 <= at["bidirectional"] - at["causal"] < 1.5 and 4 <= at["causal"] - at["circular"] < 5
+    assert "**33.4" in (RECORDS / "boundaries/small.md").read_text()
