@@ -273,3 +273,5 @@ def test_what_the_answer_says_of_pictures_is_in_the_records():
     at = means("boundaries")
     assert 1 <= at["bidirectional"] - at["causal"] < 1.5 and 4 <= at["causal"] - at["circular"] < 5
     assert "**33.4" in (RECORDS / "boundaries/small.md").read_text()
+    mixing = means("mixing")
+    assert round(mixing["gated conv, perceptron"] - mixing["conv–GELU–conv, no mixing"]) == 4
