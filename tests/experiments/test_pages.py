@@ -275,3 +275,6 @@ def test_what_the_answer_says_of_pictures_is_in_the_records():
     assert "**33.4" in (RECORDS / "boundaries/small.md").read_text()
     mixing = means("mixing")
     assert round(mixing["gated conv, perceptron"] - mixing["conv–GELU–conv, no mixing"]) == 4
+    between = means("nonlinearity")
+    assert round(between["gelu"] - between["identity"]) == 3 and 0.4 < between["gelu"] - between["relu"] < 0.6
+    assert "| gelu | 39.7 ± 0.4 | 53.5 ± 5.9 | **30.6" in (RECORDS / "nonlinearity/small.md").read_text()
