@@ -278,3 +278,7 @@ def test_what_the_answer_says_of_pictures_is_in_the_records():
     between = means("nonlinearity")
     assert round(between["gelu"] - between["identity"]) == 3 and 0.4 < between["gelu"] - between["relu"] < 0.6
     assert "| gelu | 39.7 ± 0.4 | 53.5 ± 5.9 | **30.6" in (RECORDS / "nonlinearity/small.md").read_text()
+    reach = means("truncation")
+    gains = [reach[row] - reach["1 taps"] for row in ("7 taps", "63 taps", "all taps")]
+    assert 4 <= gains[0] < 5 and round(gains[1]) == 11 and round(gains[2] - gains[1]) == 5
+    assert "**33.4" in (RECORDS / "truncation/small.md").read_text()
