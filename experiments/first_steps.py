@@ -2,9 +2,9 @@
 
     python -m experiments.first_steps [--batch=2] [--steps=3] [--output=DIR]
 
-Each is compiled and takes a few training steps on one small batch of random bytes, which it should learn: that the
-configs of the full setting build, fit together and train, no more. Models that would need more than half of this
-machine's memory are compiled and not run; the table says so.
+Each is compiled and takes a few training steps on one small batch of random bytes, at a rate of .0001, which should
+lower its loss: that the configs of the full setting build, fit together and train, no more. Models that would need more
+than half of this machine's memory are compiled and not run; the table says so.
 """
 
 import gc
@@ -21,12 +21,13 @@ from gconv.progress import say
 from gconv.training.match import compiled_step
 from gconv.training.metrics import device_name, memory_here, write_json
 
-WARM = {"optim.warmup_steps": 0, "optim.skip_nonfinite": 0}  # or a few steps would hardly move anything
+# A warm-up's first steps would hardly move anything, and the full rates without one leap to and fro.
+GENTLE = {"optim.warmup_steps": 0, "optim.lr": 1e-4, "optim.kernel_lr": 1e-4}
 
 
 def measure(config: ConfigDict, batch: int, steps: int, most_bytes: float) -> dict[str, Any]:
     """What the model is, its compiled step's temporary bytes, and the loss at each of the steps."""
-    config.update_from_flattened_dict(WARM)
+    config.update_from_flattened_dict(GENTLE)
     run, facts = compiled_step(config, batch)
     row = {"length": config.data.length, "layers": config.model.layers, "features": config.model.features, **facts}
     return {**row, "losses": [float(run()["loss"]) for _ in range(steps)] if facts["bytes"] <= most_bytes else None}
@@ -34,7 +35,7 @@ def measure(config: ConfigDict, batch: int, steps: int, most_bytes: float) -> di
 
 def table(record: dict[str, Any]) -> str:
     lines = [
-        f"{record['device']}, batches of {record['batch']}, bf16 products",
+        f"{record['device']}, a batch of {record['batch']}, bf16 products, a rate of {GENTLE['optim.lr']:g}",
         "",
         "| task | model | length | layers × width | parameters | temporary memory | loss, step by step |",
         "|---|---|---:|---:|---:|---:|---|",
