@@ -59,6 +59,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}")
     batch, rows = flags.FLAGS.batch, []
+    if batch % jax.device_count():
+        raise UserError(f"--batch ({batch}) must divide by the {jax.device_count()} devices that share it")
     for row, column, points in grid.runs(lra.TABLE, ""):
         measured = measure(grid.config_of(points[0][0]), batch, flags.FLAGS.steps, memory_here())
         rows.append({"task": column, "model": row, **measured})

@@ -87,7 +87,7 @@ def seconds_a_step(config: ConfigDict) -> float:
 
 
 def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], dict[str, jax.Array]], dict[str, int]]:
-    """A training step of a config on random bytes, and its parameters and temporary bytes.
+    """A training step of a config on random bytes, and its parameters and temporary bytes, of all devices.
 
     The step is a function that waits for it and returns its metrics; each call goes on from the last one's parameters.
     """

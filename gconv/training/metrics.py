@@ -241,6 +241,6 @@ def device_name() -> str:
 
 
 def memory_here() -> float:
-    """Bytes that a step may take: what the accelerator's allocator has, or half of the machine's memory."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    """Bytes that a step may take: what the accelerators' allocators have, or half of the machine's memory."""
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.local_devices()]
+    return sum(filter(None, limits)) or 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -4,7 +4,7 @@ ops   global_conv, every boundary and layout, over length 16 to 65,536, beside t
       and (where it is installed) PyTorch: time forward and with gradient, GB/s, memory, error against float64; on a CPU
       also with the batch split over the cores, a device each
 step  whole training steps of gconv, of attention and of the same gconv block in PyTorch; and of every mixer at the
-      shape of every task, at equal parameters. On a CPU the cores are devices, as in training
+      shape of every task, at equal parameters. On a CPU the cores are two devices
 data  the input pipeline by itself, at each task's shape
 
 All methods of a length are timed in turn, in one process with one allocator; what counts is a ratio within one run.
@@ -35,8 +35,9 @@ def main(argv: list[str]) -> None:
     import jax
     import jaxlib
 
-    if what != "data":
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0))
+    if what != "data":  # every batch of a step but Path-X's divides by two, and every width
+        jax.config.update("jax_num_cpu_devices", cores if what == "ops" else min(cores, 2))
     from gconv.training.metrics import device_name, memory_here
     from scripts.benchmark import operator, pipeline, rivals, training_step
 

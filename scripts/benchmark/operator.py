@@ -26,14 +26,9 @@ SLOW = 2**35  # FLOPs of attention beyond which it is called once, after one cal
 MOST_DIRECT = 2**38  # FLOPs of a direct sum, which with its gradient takes a minute
 
 
-def rows_of(length: int) -> int:
-    """The batch."""
-    return max(1, ELEMENTS // (length * CHANNELS))
-
-
 def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """One row a method: seconds forward and with gradient, memory, error against float64."""
-    batch = rows_of(length)
+    batch = max(1, ELEMENTS // (length * CHANNELS))
     rng = np.random.default_rng(length)
     x, dy = (rng.standard_normal((batch, length, CHANNELS), np.float32) for _ in range(2))
     rows, forward, gradient = [], {}, {}
@@ -178,13 +173,13 @@ def by_length(rows: list[dict[str, Any]]) -> str:
     ]
     for length in dict.fromkeys(row["length"] for row in rows):
         of = {(row["method"], row["boundary"]): row for row in rows if row["length"] == length}
-        found = [of.get(key) for key in shown.values()]
+        found: list[Any] = [of.get(key) for key in shown.values()]
         times = [f"{1e3 * row['gradient']:,.0f}" if row else "not run" for row in found]
         ours, *_, theirs, scored = found
-        ratio = f"{theirs['gradient'] / ours['gradient']:,.1f}" if theirs and ours else "–"
-        x_bytes = 4 * rows_of(length) * length * CHANNELS
+        batch, x_bytes = ours["batch"], 4 * ours["batch"] * length * CHANNELS
+        ratio = f"{theirs['gradient'] / ours['gradient']:,.1f}" if theirs else "–"
         memory = [f"{row['bytes'] / x_bytes:.0f}" if row else "not run" for row in (ours, scored)]
-        lines.append(f"| {length:,} | {rows_of(length):,} | " + " | ".join([*times, ratio, *memory]) + " |")
+        lines.append(f"| {length:,} | {batch:,} | " + " | ".join([*times, ratio, *memory]) + " |")
     return "\n".join(lines) + "\n"
 
 

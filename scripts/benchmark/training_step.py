@@ -65,7 +65,8 @@ SETTING = (
     f"Every mixer on every task's shape: {LAYERS} layers, {TOKENS:,} tokens a step, no dropout. Each has the width at"
     f" which its parameters come nearest to those of attention at {FEATURES} features and {HEADS} heads. So that they"
     " can at every length, long kernels are SGConv's, whose parameters grow with its logarithm, and a token perceptron"
-    f" has {TOKEN_WEIGHTS:,} ÷ length units. hybrid has attention as its second layer."
+    f" has {TOKEN_WEIGHTS:,} ÷ length units. hybrid has attention as its second layer. A CPU's"
+    " cores are two devices, which share the batch, or the positions where it is one."
 )
 
 
