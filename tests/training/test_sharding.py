@@ -42,7 +42,9 @@ def test_whoever_has_decided_is_left_alone(monkeypatch):
 def test_jax_that_was_used_already_is_left_as_it_is(monkeypatch):
     jax.devices()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2))
-    sharding.split_over_cores(base.base("gconv"))
+    config = base.base("gconv")
+    config.batch_size = 32
+    sharding.split_over_cores(config)
     assert jax.device_count() == 1
 
 
