@@ -150,6 +150,19 @@ def collect(table: Table, preset: str, root: Path) -> list[dict[str, Any]]:
     return kept
 
 
+def completed(records: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records, but of a cell in which no run finished those that are known of the same runs, made elsewhere."""
+    kept = []
+    for cell in dict.fromkeys(map(_cell, records)):
+        mine, others = ([r for r in rs if _cell(r) == cell] for rs in (records, known))
+        kept += mine if any(r["state"] == "finished" for r in mine) else others or mine
+    return kept
+
+
+def _cell(record: dict[str, Any]) -> tuple[str, ...]:
+    return record["row"], record["column"], record["config"], json.dumps(record["overrides"], sort_keys=True)
+
+
 def records_path(name: str, preset: str) -> Path:
     return RECORDS / name / f"{preset or 'full'}.jsonl"
 

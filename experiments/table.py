@@ -1,9 +1,10 @@
 """A table of the records of its runs: python -m experiments.table NAME [--preset=small] [--workdir=DIR] [--output=DIR]
 
 With --workdir the records are read from the runs there, otherwise from experiments/records. --output keeps them
-(PRESET.jsonl) with the table as Markdown, LaTeX and CSV and a plot. A cell is the mean test accuracy over seeds with
-its 95% interval (Student's t). Bold is the best of a column, if every row of it was run and it is better than each by a
-t-test paired by seed, p < 0.05; otherwise nothing is. What wasn't run, or failed, says so.
+(PRESET.jsonl) with the table as Markdown, LaTeX and CSV and a plot; what it holds already of cells that weren't run in
+the workdir stays, so that the columns of a table can be made on several machines. A cell is the mean test accuracy over
+seeds with its 95% interval (Student's t). Bold is the best of a column, if every row of it was run and it is better
+than each by a t-test paired by seed, p < 0.05; otherwise nothing is. What wasn't run, or failed, says so.
 """
 
 import csv
@@ -25,6 +26,7 @@ from scipy import stats
 from experiments import grid
 from gconv import cli
 from gconv.errors import UserError
+from gconv.training.metrics import read_jsonl
 
 Records = list[dict[str, Any]]
 
@@ -267,6 +269,8 @@ def main(argv: list[str]) -> None:
         if not root.is_dir():
             raise UserError(f"--workdir: {root} is no folder; python -m experiments.run {name} makes it")
         records = grid.collect(table, preset, root)
+        if flags.FLAGS.output:
+            records = grid.completed(records, read_jsonl(Path(flags.FLAGS.output) / f"{preset or 'full'}.jsonl"))
     else:
         records = grid.read_records(name, preset)
         if not records:

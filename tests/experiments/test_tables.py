@@ -64,6 +64,24 @@ def test_a_run_is_a_command_and_has_a_folder_of_its_own(tmp_path):
     assert full.config == "configs/listops.py:gconv,diagonal"
 
 
+def test_records_of_cells_that_were_run_elsewhere_are_kept(tmp_path):
+    def collected(root, limit):
+        wanted = SMALL._replace(sweep=({},), columns={"ListOps": Part("listops", {"data.limit": limit})})
+        return grid.collect(wanted, "small", tmp_path / root)
+
+    (a,), (b,) = (points for _, _, points in grid.runs(SMALL._replace(sweep=({},)), "small"))
+    finish(tmp_path / "here", a[0], 0.3, 0.5)
+    for run_there in b:
+        finish(tmp_path / "there", run_there, 0.3, 0.6)
+    here, there = collected("here", 8), collected("there", 8)
+    both = grid.completed(there, here)
+    assert [(r["row"], r["seed"], r["state"]) for r in both if r["state"] == "finished"] == [
+        ("a", 0, "finished"), ("b", 0, "finished"), ("b", 1, "finished"), ("b", 2, "finished"),
+    ]  # fmt: skip
+    assert grid.completed(both, there) == both  # nothing is lost to records that lack it
+    assert grid.completed(collected("none", 9), both) == collected("none", 9)  # those were other runs
+
+
 def test_validation_with_the_first_seed_decides_which_seeds_are_run(tmp_path):
     first = run.missing(SMALL, "small", tmp_path)
     assert [(r.row, r.seed, r.swept["optim.lr"]) for r in first] == [("a", 0, 0.1), ("a", 0, 0.2), ("b", 0, 0.1),

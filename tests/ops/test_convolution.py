@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gconv.ops import convolution
+from gconv.ops import convolution, spectral
 from gconv.ops.convolution import BOUNDARIES, LAYOUTS, global_conv, mixing_matrix
 from gconv.ops.spectral import Lags, by_matrices, plan, smooth_length
 
@@ -73,6 +73,23 @@ def test_every_form_of_transform_in_the_other_layout(boundary, batch, length, sh
     """One row and several; full and short kernels; lengths to pad and not."""
     monkeypatch.setattr(convolution, "LARGEST_FAST_PRIME", 31)
     monkeypatch.setattr(convolution, "MOST_SHIFTS", 0)
+    check_by_matrix(length, share, batch, boundary)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("length, parts", [(12, 2), (39, 4)])
+def test_a_transform_in_parts(boundary, length, parts, monkeypatch):
+    monkeypatch.setattr(spectral, "MOST_POINTS", 10)
+    monkeypatch.setattr(convolution, "MOST_SHIFTS", 0)
+    assert plan(length, length, Lags(0, circular=False))[1:] == (-(-length // parts) * parts, False, parts)
+    spectral._partitioned.cache_clear()
+    try:
+        check_by_matrix(length, 1, 3, boundary)
+    finally:
+        spectral._partitioned.cache_clear()
+
+
+def check_by_matrix(length, share, batch, boundary):
     taps = int(share * most_taps(length, boundary)) // 2 * 2 + 1
     x, kernel, dy = data(length, min(taps, most_taps(length, boundary)), batch)
 
@@ -110,10 +127,13 @@ def value_and_gradients_by_matrix(x, kernel, dy, boundary):
         (61, 61, Lags(0, circular=False), ("real", 125)),
         (64, 17, Lags(0, circular=False), ("real", 80)),
         (64, 17, Lags(-8, circular=False), ("real", 72)),
+        (2700, 2700, Lags(0, circular=False), ("twisted", 2700)),
+        (3001, 3001, Lags(0, circular=False), ("twisted", 3072, False, 2)),
+        (8192, 8192, Lags(0, circular=False), ("twisted", 8192, False, 4)),
     ],
 )
 def test_the_transform_with_fewest_points_is_taken(length, taps, lags, transform):
-    assert plan(length, taps, lags)[:2] == transform
+    assert plan(length, taps, lags)[: len(transform)] == transform
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
