@@ -128,7 +128,7 @@ def value_and_gradients_by_matrix(x, kernel, dy, boundary):
         (64, 17, Lags(0, circular=False), ("real", 80)),
         (64, 17, Lags(-8, circular=False), ("real", 72)),
         (2700, 2700, Lags(0, circular=False), ("twisted", 2700)),
-        (3001, 3001, Lags(0, circular=False), ("twisted", 3072, False, 2)),
+        (3500, 3500, Lags(0, circular=False), ("twisted", 3600, False, 2)),
         (8192, 8192, Lags(0, circular=False), ("twisted", 8192, False, 4)),
     ],
 )
