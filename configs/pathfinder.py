@@ -35,6 +35,7 @@ def pathfinder(config: ConfigDict) -> None:
     config.data.length = 1024
     config.steps = 500_000
     config.batch_size = 64
+    config.eval_every = 2_500  # about an epoch: validation takes long
     config.optim.warmup_steps = 2_500
     config.optim.weight_decay = 0.03
     if config.mixer == "attention":

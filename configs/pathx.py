@@ -40,6 +40,7 @@ def pathx(config: ConfigDict) -> None:
     config.data.length = 16_384
     config.steps = 500_000
     config.batch_size = 16
+    config.eval_every = 10_000  # about an epoch: validation takes long
     config.optim.warmup_steps = 10_000
     if config.mixer == "attention":
         base.shape(config, 4, 128, heads=8)
@@ -49,7 +50,7 @@ def pathx(config: ConfigDict) -> None:
         base.shape(config, 6, 128)
         base.rates(config, 1.8e-3, 6e-4, 0.06)
         base.states(config, 128, 16)
-        config.steps, config.batch_size = 375_000, 32
+        config.steps, config.batch_size, config.eval_every = 375_000, 32, 5_000
     else:
         base.shape(config, 6, 256)
         base.rates(config, 5e-4, 5e-4, 0.05)
@@ -62,7 +63,7 @@ def sgconv(config: ConfigDict) -> None:
     base.rates(config, 4e-3, 1e-3, 0.03)
     config.optim.warmup_steps = 10_000
     config.model.dropout = 0.0
-    config.steps, config.batch_size = 125_000, 64
+    config.steps, config.batch_size, config.eval_every = 125_000, 64, 2_500
 
 
 UNSAMPLED = tuple(base.KERNELS[name][0] for name in ("free", "fourier"))

@@ -36,6 +36,7 @@ def retrieval(config: ConfigDict) -> None:
     config.data.length = 4000
     config.steps = 50_000
     config.batch_size = 64
+    config.eval_every = 2_500  # about an epoch: validation takes long
     config.optim.warmup_steps = 2_500
     if config.mixer == "attention" or config.mixer == "transformer":
         base.shape(config, 4, 128, heads=4)

@@ -28,14 +28,15 @@ def test_a_result_stands_in_its_cell_and_the_others_say_not_run():
 
 
 @pytest.mark.parametrize("mixer", ["gconv", "attention"])
-def test_a_training_is_three_times_the_forward_passes_of_its_batches(mixer):
+def test_a_run_is_three_times_the_forward_passes_of_its_batches_and_once_those_of_its_evaluations(mixer):
     config = image.get_config(f"{mixer},small")
     flops = build_model(config.model, spec_of(config), jax.random.key(0)).flops(config.data.length)
     cost = lra.training(config)
-    assert cost.products + cost.ffts == pytest.approx(3 * config.steps * config.batch_size * flops.fft)
+    examples = 3 * config.steps * config.batch_size + 3 * 5_000 + 10_000  # it validates every 200 of 600 steps
+    assert cost.products + cost.ffts == pytest.approx(examples * flops.fft)
     assert (cost.ffts > 0) == (mixer == "gconv")
     config.batch_size *= 2
-    assert lra.training(config).moved == 2 * cost.moved
+    assert lra.training(config).moved / cost.moved == pytest.approx(1 + 3 * config.steps * 32 / examples)
 
 
 def test_hours_follow_chips_and_the_slower_of_arithmetic_and_memory():
