@@ -32,6 +32,7 @@ def base(mixer: str) -> ConfigDict:
                 "length": 0,  # of the model: shorter sequences are padded to it
                 "limit": 0,  # at most so many examples of each split; 0 for all
                 "pool": 1,  # images are averaged over squares of so many pixels a side
+                "mirror": False,  # whether training images are doubled by their mirror images
                 "allow_stand_in": False,  # whether made-up data may stand in for a set that isn't prepared
                 "validation_is_test": False,  # as LRA does on Text, to compare with its numbers; the record says so
                 "options": {},  # of a probe's generator

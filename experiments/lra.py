@@ -77,7 +77,7 @@ DEVICES = {
 }
 REACHED = 0.4  # of those rates, assumed
 
-# Examples of the validation and the test split. Retrieval's sizes aren't stated where its release is described: assumed.
+# Examples of the validation and the test split. Retrieval's are a guess: where its release is described it has none.
 HELD_OUT = {
     "listops": (2_000, 2_000),
     "text": (2_500, 25_000),
@@ -89,7 +89,7 @@ HELD_OUT = {
 
 
 class Cost(NamedTuple):
-    """Of a whole run, by formula: a step is three times the forward pass of its batch, an evaluation once its split's."""
+    """Of a whole run, by formula: a step is three forward passes of its batch, an evaluation one of its split."""
 
     products: float  # FLOPs of dense layers and attention
     ffts: float  # FLOPs

@@ -1,6 +1,7 @@
 """What the published recipes of convolutions set apart for the kernel: its learning rate, where it starts, how long."""
 
 from experiments.grid import Part, Table
+from experiments.regularization import LONGER
 
 KERNEL = "model.mixer_options.kernel_options"
 
@@ -10,6 +11,6 @@ TABLE = Table(
         **{f"rate {rate:g}": Part("gconv", {"optim.kernel_lr": rate}) for rate in (0.0, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)},
         **{f"scale {scale:g}": Part("gconv", {f"{KERNEL}.scale": scale}) for scale in (0.002, 0.2)},
     },
-    columns={"ListOps": Part("listops"), "Text": Part("text")},
+    columns={"ListOps": Part("listops"), "Text": Part("text"), "Image for 2000 steps": Part("image", LONGER)},
     note="Where a row names one of them, the other is as in all tables: rate .003, scale .02.",
 )

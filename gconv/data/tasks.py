@@ -74,6 +74,7 @@ def load(
     length: int,
     limit: int,
     pool: int,
+    mirror: bool,
     allow_stand_in: bool,
     validation_is_test: bool,
     options: Mapping[str, Any],
@@ -89,6 +90,7 @@ def load(
       length: sequences are padded, and where the task allows it cut, to this many positions.
       limit: at most so many examples of each split, the first ones; 0 for all.
       pool: images are averaged over squares of pool × pool pixels; 1 for none.
+      mirror: whether each training image stands there a second time, left and right exchanged.
       allow_stand_in: whether made-up data may stand in for a set that isn't prepared.
       validation_is_test: whether to validate on the test split, as LRA and its followers do on Text; there, what is
         otherwise held out for validation is trained on. The test score is then the best of many, and no fair one.
@@ -101,6 +103,8 @@ def load(
     task = TASKS[name]
     if pool != 1 and (pool < 1 or task.vocabulary):
         raise UserError(f"config.data.pool must be at least 1, and 1 for {name} unless it is of images; got {pool}")
+    if mirror and task.vocabulary:
+        raise UserError(f"config.data.mirror is for images; {name} has none")
     length *= pool**2  # as stored
     splits, digests = {}, {}
     if allow_stand_in and task.stand_in is not None and not _exists(_folder(task, variant, data_dir)):
@@ -129,6 +133,8 @@ def load(
             both = zip(splits["train"], splits["validation"], strict=True)
             splits["train"] = Split(*(np.concatenate(arrays)[: limit or None] for arrays in both))
         splits["validation"] = splits["test"]
+    if mirror:
+        splits["train"] = _with_mirrored(splits["train"])
     record = {
         "name": name + (f"/{variant}" if variant else ""),
         "source": source,
@@ -136,6 +142,7 @@ def load(
         "examples": {split: len(splits[split].labels) for split in SPLITS},
         "validation_is_test": validation_is_test,
         "pool": pool,
+        "mirror": mirror,
     }
     labels = splits["test"].labels
     return Dataset(splits, spec(name, length, options), record, chance=float(np.bincount(labels).max() / len(labels)))
@@ -206,6 +213,13 @@ def _pooled(name: str, split: Split, pool: int) -> Split:
     squares = split.inputs.reshape(count, side // pool, pool, side // pool, pool)
     inputs = np.rint(squares.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8).reshape(count, -1)
     return Split(inputs, np.full(count, inputs.shape[1], np.int32), split.labels)
+
+
+def _with_mirrored(split: Split) -> Split:
+    """The images of a split, and after them their mirror images."""
+    side = math.isqrt(split.inputs.shape[1])
+    mirrored = split.inputs.reshape(-1, side, side)[:, :, ::-1].reshape(split.inputs.shape)
+    return Split(*map(np.concatenate, zip(split, split._replace(inputs=mirrored), strict=True)))
 
 
 def default_variant(name: str) -> str:

@@ -28,8 +28,10 @@ ARCHIVES = os.environ.get("GCONV_ARCHIVES", str(Path(__file__).parents[2] / "dat
 REAL = all((Path(ARCHIVES) / name).exists() for name in ("cifar-10-binary.tar.gz", "aclImdb_v1.tar.gz"))
 
 
-def load(name, data_dir, variant="", length=32, limit=0, pool=1, stand_in=False, validation_is_test=False):
-    return tasks.load(name, variant, length, limit, pool, stand_in, validation_is_test, {}, str(data_dir))
+def load(
+    name, data_dir, variant="", length=32, limit=0, pool=1, mirror=False, stand_in=False, validation_is_test=False
+):
+    return tasks.load(name, variant, length, limit, pool, mirror, stand_in, validation_is_test, {}, str(data_dir))
 
 
 def write_archive(path, members):
@@ -376,3 +378,16 @@ def test_images_can_be_averaged_over_squares(tmp_path):
         load("image", tmp_path, length=121, limit=20, stand_in=True, pool=3)
     with pytest.raises(UserError, match=r"config.data.pool must be at least 1, and 1 for text"):
         load("text", tmp_path, length=64, limit=20, stand_in=True, pool=2)
+
+
+def test_training_images_can_be_doubled_by_their_mirror_images(tmp_path):
+    plain = load("image", tmp_path, length=256, limit=20, stand_in=True, pool=2)
+    both = load("image", tmp_path, length=256, limit=20, stand_in=True, pool=2, mirror=True)
+    train, inputs = both.splits["train"], plain.splits["train"].inputs
+    np.testing.assert_array_equal(train.inputs[:20], inputs)
+    np.testing.assert_array_equal(train.inputs[20:].reshape(20, 16, 16), np.flip(inputs.reshape(20, 16, 16), axis=2))
+    np.testing.assert_array_equal(train.labels, np.tile(plain.splits["train"].labels, 2))
+    assert len(train.lengths) == both.record["examples"]["train"] == 40 and both.record["mirror"]
+    np.testing.assert_array_equal(both.splits["test"].inputs, plain.splits["test"].inputs)
+    with pytest.raises(UserError, match=r"config.data.mirror is for images; text has none"):
+        load("text", tmp_path, length=64, limit=20, stand_in=True, mirror=True)
