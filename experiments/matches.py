@@ -11,6 +11,6 @@ TABLE = Table(
         "gconv, same FLOPs, by FFT": Part("gconv,match=flops"),
         "gconv, same time": Part("gconv,match=time"),
     },
-    columns={"ListOps": Part("listops"), "Text": Part("text")},
+    columns={"ListOps": Part("listops"), "Image": Part("image")},
     note="The width of the same time was measured where the runs were made.",
 )

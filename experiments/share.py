@@ -10,5 +10,5 @@ TABLE = Table(
         "two layers in four": Part("hybrid", {"model.layers": 4, "model.interleave.every": 2}),
         "attention only": Part("attention", {"model.layers": 4}),
     },
-    columns={"ListOps": Part("listops"), "Text": Part("text"), "MQAR": Part("probes,mqar")},
+    columns={"ListOps": Part("listops"), "Image": Part("image"), "MQAR": Part("probes,mqar")},
 )
