@@ -151,11 +151,12 @@ def collect(table: Table, preset: str, root: Path) -> list[dict[str, Any]]:
 
 
 def completed(records: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records, but of a cell in which no run finished those that are known of the same runs, made elsewhere."""
+    """The records, but of a cell of which nothing was run those that are known of the same runs, made elsewhere."""
     kept = []
     for cell in dict.fromkeys(map(_cell, records)):
         mine, others = ([r for r in rs if _cell(r) == cell] for rs in (records, known))
-        kept += mine if any(r["state"] == "finished" for r in mine) else others or mine
+        swept, by_others = ({json.dumps(r["swept"], sort_keys=True) for r in rs} for rs in (mine, others))
+        kept += others if all(r["state"] == "not run" for r in mine) and swept == by_others else mine
     return kept
 
 

@@ -271,6 +271,8 @@ def main(argv: list[str]) -> None:
         records = grid.collect(table, preset, root)
         if flags.FLAGS.output:
             records = grid.completed(records, read_jsonl(Path(flags.FLAGS.output) / f"{preset or 'full'}.jsonl"))
+            if not any(r["state"] == "finished" for r in records):
+                raise UserError(f"--workdir: no run of {name} has finished in {root}; --output is left as it is")
     else:
         records = grid.read_records(name, preset)
         if not records:

@@ -74,11 +74,11 @@ def load(
     length: int,
     limit: int,
     pool: int,
-    mirror: bool,
     allow_stand_in: bool,
     validation_is_test: bool,
     options: Mapping[str, Any],
     data_dir: str,
+    mirror: bool = False,
 ) -> Dataset:
     """Loads a task's three splits into memory, preparing the set first if it is missing; generates those of a probe.
 
@@ -90,15 +90,17 @@ def load(
       length: sequences are padded, and where the task allows it cut, to this many positions.
       limit: at most so many examples of each split, the first ones; 0 for all.
       pool: images are averaged over squares of pool × pool pixels; 1 for none.
-      mirror: whether each training image stands there a second time, left and right exchanged.
       allow_stand_in: whether made-up data may stand in for a set that isn't prepared.
       validation_is_test: whether to validate on the test split, as LRA and its followers do on Text; there, what is
         otherwise held out for validation is trained on. The test score is then the best of many, and no fair one.
       options: of a probe, the keyword arguments of its generator, with the numbers of examples to `train` on and
         `held_out` for validation and again for testing.
       data_dir: folder of the prepared sets.
+      mirror: whether each training image stands there a second time, left and right exchanged.
     """
     if name in PROBES:
+        if pool != 1 or mirror or validation_is_test:
+            raise UserError(f"config.data: pool, mirror and validation_is_test are for tasks; {name} is a probe")
         return _generate(name, length, limit, options)
     task = TASKS[name]
     if pool != 1 and (pool < 1 or task.vocabulary):
@@ -134,7 +136,7 @@ def load(
             splits["train"] = Split(*(np.concatenate(arrays)[: limit or None] for arrays in both))
         splits["validation"] = splits["test"]
     if mirror:
-        splits["train"] = _with_mirrored(splits["train"])
+        splits["train"] = _with_mirrored(name, splits["train"])
     record = {
         "name": name + (f"/{variant}" if variant else ""),
         "source": source,
@@ -142,7 +144,7 @@ def load(
         "examples": {split: len(splits[split].labels) for split in SPLITS},
         "validation_is_test": validation_is_test,
         "pool": pool,
-        "mirror": mirror,
+        **({"mirror": True} if mirror else {}),
     }
     labels = splits["test"].labels
     return Dataset(splits, spec(name, length, options), record, chance=float(np.bincount(labels).max() / len(labels)))
@@ -215,9 +217,11 @@ def _pooled(name: str, split: Split, pool: int) -> Split:
     return Split(inputs, np.full(count, inputs.shape[1], np.int32), split.labels)
 
 
-def _with_mirrored(split: Split) -> Split:
+def _with_mirrored(name: str, split: Split) -> Split:
     """The images of a split, and after them their mirror images."""
     side = math.isqrt(split.inputs.shape[1])
+    if (split.lengths != side**2).any():
+        raise UserError(f"{name}: config.data.mirror needs images that fill config.data.length={split.inputs.shape[1]}")
     mirrored = split.inputs.reshape(-1, side, side)[:, :, ::-1].reshape(split.inputs.shape)
     return Split(*map(np.concatenate, zip(split, split._replace(inputs=mirrored), strict=True)))
 

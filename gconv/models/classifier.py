@@ -149,7 +149,9 @@ class Classifier(nnx.Module):
         else:
             x = self.embed(inputs.astype(jnp.int32))
             if self.sinusoidal:
-                x = x * np.sqrt(self.features).astype(x.dtype) + sinusoids(inputs.shape[1], self.features, x.dtype)
+                x = x * np.sqrt(self.features).astype(x.dtype)
+        if self.sinusoidal:
+            x = x + sinusoids(inputs.shape[1], self.features, x.dtype)
         if self.positions is not None:
             x = x + self.positions[: inputs.shape[1]].astype(x.dtype)
         return x

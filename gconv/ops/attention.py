@@ -15,7 +15,8 @@ def attention(
 
     q, k, v (batch, length, heads, size), floating; mask (batch, length) bool, True where a key may be attended to;
     causal: to no later key.
-    Returns (batch, length, heads, size). The scores are normalised in float32.
+    Returns (batch, length, heads, size). The scores are normalised in float32. More than MOST_SCORES of them are taken
+    some queries at a time, and again in the gradient, so that memory grows with the length, not with its square.
 
     Under a plain `jax.jit`, positions that are split over devices are exchanged for heads (`gconv.ops.headwise`).
     """
@@ -23,10 +24,31 @@ def attention(
     return headwise(_causal if causal else _full, masks, (q, k, v))[0]
 
 
+MOST_SCORES = 2**28  # 1 GiB of float32
+
+
 def _full(*operands: jax.Array, causal: bool = False) -> tuple[jax.Array, ...]:
     *masks, q, k, v = operands
+    batch, length, heads, size = q.shape
     mask = masks[0][:, None, None, :] if masks else None
-    return (jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal),)
+    if batch * heads * length**2 <= MOST_SCORES:
+        return (jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal),)
+    queries = max(1, MOST_SCORES // (batch * heads * length))
+    blocks = -(-length // queries)
+
+    @jax.checkpoint
+    def of_block(block: tuple[jax.Array, jax.Array]) -> jax.Array:
+        first, q = block
+        seen = mask
+        if causal:
+            earlier = jnp.arange(length) <= first + jnp.arange(queries)[:, None]
+            seen = earlier if mask is None else earlier & mask
+        return jax.nn.dot_product_attention(q, k, v, mask=seen)
+
+    q = jnp.pad(q, ((0, 0), (0, blocks * queries - length), (0, 0), (0, 0)))
+    q = jnp.moveaxis(q.reshape(batch, blocks, queries, heads, size), 1, 0)
+    y = jax.lax.map(of_block, (queries * jnp.arange(blocks), q))
+    return (jnp.moveaxis(y, 0, 1).reshape(batch, blocks * queries, heads, size)[:, :length],)
 
 
 _causal = functools.partial(_full, causal=True)

@@ -79,13 +79,12 @@ class Transform(NamedTuple):
         return self.points if self.form == "twisted" else self.points / 2
 
 
-def plan(length: int, taps: int, lags: Lags, matrices: bool = False) -> Transform:
-    """The transform that takes fewest points, and never lets what wraps around fall on an output."""
+def plan(length: int, taps: int, lags: Lags, matrices: bool = False, parts: int = 1) -> Transform:
+    """The transform that takes fewest points, a twisted one in `parts`, and lets nothing wrap around onto an output."""
     if lags.circular:
         return Transform("real", length, matrices)
     reach = max(-lags.first, lags.first + taps - 1)
     padded = Transform("real", smooth_length(length + reach), matrices)
-    parts = 1 if matrices or jax.default_backend() != "cpu" else _parts(length)
     twisted = Transform("twisted", smooth_length(length, parts), matrices, parts)
     # At equal points the twisted one has no zeros to fill in and to cut off: with gradient on 2 CPU cores it takes 0.6
     # to 0.95 times the padded one's time at lengths 64 to 16384.
@@ -96,13 +95,16 @@ def plan(length: int, taps: int, lags: Lags, matrices: bool = False) -> Transfor
 MOST_POINTS = 3000
 
 
-def _parts(length: int) -> int:
-    """Of a twisted transform on a CPU, the fewest that are short enough.
+def plan_here(length: int, taps: int, lags: Lags, matrices: bool) -> Transform:
+    """`plan` for the backend that computes it: on a CPU a twisted transform has the fewest parts that are short enough.
 
     With the gradient, 64 channels on 2 cores: two parts take 1.1 of the time of one at lengths 2048 and 2700, 0.68 to
     0.79 at 4000 to 6000; four 0.84 to 0.95 at 8192; eight 1.0 at 16384, where the sums over parts cost what they gain.
     """
-    return next((parts for parts in (1, 2, 4) if length <= MOST_POINTS * parts), 1)
+    parts = 1
+    if jax.default_backend() == "cpu" and not matrices:
+        parts = next((parts for parts in (1, 2, 4) if length <= MOST_POINTS * parts), 1)
+    return plan(length, taps, lags, matrices, parts)
 
 
 def smooth_length(n: int, multiple: int = 1) -> int:
@@ -122,7 +124,7 @@ def _convolve(
     x: jax.Array, kernel: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str, matrices: bool
 ) -> jax.Array:
     length = x.shape[layout.index("l")]
-    transform = plan(length, taps, lags, matrices)
+    transform = plan_here(length, taps, lags, matrices)
     spectrum = kernel_spectrum(kernel, twist, transform, lags)
     # A kernel's mirror image has the conjugate spectrum: so forward and gradient share one transform of the kernel.
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
@@ -133,7 +135,7 @@ def _convolve(
 def _correlate(
     x: jax.Array, dy: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str, matrices: bool
 ) -> jax.Array:
-    transform = plan(x.shape[layout.index("l")], taps, lags, matrices)
+    transform = plan_here(x.shape[layout.index("l")], taps, lags, matrices)
     product = jnp.conj(_forward(x, twist, transform, layout)) * _forward(dy, twist, transform, layout)
     total = _sum_of_rows(product)
     return kernel_from(jnp.conj(total) if lags.mirrored else total, twist, transform, lags, taps)
@@ -302,7 +304,7 @@ def _partitioned(
 ) -> Any:
     local = functools.partial(_LOCAL[primitive], lags=lags, taps=taps, layout=layout, matrices=matrices)
     axes, channel, time = " ".join(layout), layout.index("c"), layout.index("l")
-    twist = twist_table(plan(a[time], taps, lags, matrices), dtype)
+    twist = twist_table(plan_here(a[time], taps, lags, matrices), dtype)
 
     def partition(mesh: Mesh, operands: Sequence[NamedSharding]) -> Any:
         rows, channels = mesh_axes(operands[0], 0), mesh_axes(operands[0], channel)
@@ -400,7 +402,9 @@ def _correlate_ddy(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, matrice
 def _split_as(cotangent: jax.Array, primal: Any) -> jax.Array:
     """On a mesh with explicit axes a cotangent's type is its primal's; on others types hold no sharding."""
     wanted = primal.aval.sharding
-    return cotangent if jax.typeof(cotangent).sharding == wanted else jax.sharding.reshard(cotangent, wanted)
+    if wanted.mesh.empty or jax.typeof(cotangent).sharding == wanted:
+        return cotangent
+    return jax.sharding.reshard(cotangent, wanted)
 
 
 for _primitive, _abstract, _transposes, _batcher in (

@@ -69,7 +69,9 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
             raise UserError(f"config.steps ({config.steps}) lies before the newest checkpoint, of step {start}")
         say(f"going on from step {start:,}")
     elif config.init_from:
-        found, _ = read_newest(Path(config.init_from) / "checkpoints", {"best": state.params})
+        found, kept = read_newest(Path(config.init_from) / "checkpoints", {"best": state.params})
+        if kept["best_correct"] < 0:
+            raise UserError(f"config.init_from: {config.init_from} hasn't been validated yet, so none are its best")
         params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), found["best"], state.params)
         state, best = state._replace(params=params), copy(params)
         say(f"starting from the best parameters of {config.init_from}")

@@ -41,6 +41,10 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     except (ValueError, RuntimeError) as error:
         if missing and isinstance(error, ValueError):  # neither a TPU pod nor Slurm
             return False
+        if missing and "before any JAX" in str(error):  # match=time has measured something to resolve the config
+            if os.environ.get("SLURM_NTASKS", "1") == "1" and jax.default_backend() != "tpu":
+                return False
+            raise UserError("match=time can't be found by several processes: pass --config.model.features") from error
         raise UserError(f"the {processes or ''} processes can't meet at {coordinator}: {error}") from error
     if not is_first():
         be_silent()

@@ -18,7 +18,7 @@ NESTED = "lra_release/lra_release"
 
 
 def load(name, data_dir, variant="", length=1024):
-    return tasks.load(name, variant, length, 0, 1, False, False, False, {}, str(data_dir))
+    return tasks.load(name, variant, length, 0, 1, False, False, {}, str(data_dir))
 
 
 def release(root, batches=2, per_batch=10, size=32, binary=False, tree=NESTED):

@@ -29,9 +29,9 @@ REAL = all((Path(ARCHIVES) / name).exists() for name in ("cifar-10-binary.tar.gz
 
 
 def load(
-    name, data_dir, variant="", length=32, limit=0, pool=1, mirror=False, stand_in=False, validation_is_test=False
+    name, data_dir, variant="", length=32, limit=0, pool=1, stand_in=False, validation_is_test=False, mirror=False
 ):
-    return tasks.load(name, variant, length, limit, pool, mirror, stand_in, validation_is_test, {}, str(data_dir))
+    return tasks.load(name, variant, length, limit, pool, stand_in, validation_is_test, {}, str(data_dir), mirror)
 
 
 def write_archive(path, members):
@@ -389,5 +389,9 @@ def test_training_images_can_be_doubled_by_their_mirror_images(tmp_path):
     np.testing.assert_array_equal(train.labels, np.tile(plain.splits["train"].labels, 2))
     assert len(train.lengths) == both.record["examples"]["train"] == 40 and both.record["mirror"]
     np.testing.assert_array_equal(both.splits["test"].inputs, plain.splits["test"].inputs)
+    with pytest.raises(UserError, match=r"image: config.data.mirror needs images that fill config.data.length=4096"):
+        load("image", tmp_path, length=4096, limit=20, stand_in=True, mirror=True)
+    with pytest.raises(UserError, match=r"pool, mirror and validation_is_test are for tasks; majority is a probe"):
+        load("majority", tmp_path, length=64, mirror=True)
     with pytest.raises(UserError, match=r"config.data.mirror is for images; text has none"):
         load("text", tmp_path, length=64, limit=20, stand_in=True, mirror=True)

@@ -80,6 +80,11 @@ def test_records_of_cells_that_were_run_elsewhere_are_kept(tmp_path):
     ]  # fmt: skip
     assert grid.completed(both, there) == both  # nothing is lost to records that lack it
     assert grid.completed(collected("none", 9), both) == collected("none", 9)  # those were other runs
+    (a[0].folder(tmp_path / "failing") / "failed").parent.mkdir(parents=True)
+    (a[0].folder(tmp_path / "failing") / "failed").write_text("why")
+    assert grid.completed(collected("failing", 8), both)[0]["state"] == "failed"  # what failed here says so
+    swept = grid.collect(SMALL, "small", tmp_path / "none")
+    assert grid.completed(swept, both) == swept  # another sweep was another choice
 
 
 def test_validation_with_the_first_seed_decides_which_seeds_are_run(tmp_path):

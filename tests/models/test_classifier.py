@@ -237,6 +237,12 @@ def test_a_decoder_sees_the_last_real_tokens_features_and_nothing_else(mixer):
     assert model.flops(16).fft - classifier(*mixer, every_position=True).flops(16).fft == 2 * 16 * 8 * 8 * 2
 
 
+def test_sinusoids_are_added_to_pixels_too():
+    plain, told = (classifier(*ATTENTION, vocabulary=0, positions=p) for p in ("none", "sinusoidal"))
+    added = told._embed(batch()[0]) - plain._embed(batch()[0])
+    np.testing.assert_allclose(added, jnp.broadcast_to(sinusoids(16, 8, jnp.float32), (4, 16, 8)), atol=1e-6)
+
+
 def test_learnt_positions_are_added_to_tokens_and_pixels():
     for vocabulary in (11, 0):
         plain, learnt = (classifier(*ATTENTION, vocabulary=vocabulary, positions=p) for p in ("none", "learnt"))

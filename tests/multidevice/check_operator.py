@@ -166,6 +166,17 @@ def test_on_a_mesh_with_explicit_axes(boundary, name):
     assert dkernel.sharding.spec == P(*kernel.sharding.spec, *[None] * (2 - len(kernel.sharding.spec)))
 
 
+def test_a_kernel_that_is_on_no_mesh():
+    x, kernel, dy = operands("bidirectional", P("data", "model"), P())
+    alone = jnp.asarray(np.asarray(kernel))
+    for ours, expected in zip(
+        jax.jit(value_and_gradients("bidirectional"))(x, alone, dy),
+        value_and_gradients("bidirectional")(x, kernel, dy),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, expected, atol=2e-5)
+
+
 def test_second_derivatives_on_a_mesh_with_explicit_axes():
     def f(x, kernel, dy):  # both derivatives of both of the gradient's convolutions
         return jax.grad(lambda *a: sum((g**3).sum() for g in value_and_gradients("causal")(*a)), (0, 1, 2))(

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gconv.ops import attention as module
 from gconv.ops.attention import attention, rotate
 
 
@@ -47,6 +48,31 @@ def test_derivatives_and_batches_are_those_of_the_plain_function(causal, masked)
 
     for mine, expected in zip(of(ours), of(plain), strict=True):
         np.testing.assert_allclose(mine, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_blocks_of_queries_make_the_same(causal, masked, monkeypatch):
+    q, k, v, dy = jax.random.normal(jax.random.key(0), (4, 2, 11, 3, 4))
+    mask = (jnp.arange(11) < jnp.array([[11], [7]]),) if masked else ()
+
+    def value_and_gradients():
+        y, pull = jax.vjp(lambda *operands: module._full(*mask, *operands, causal=causal)[0], q, k, v)
+        return y, *pull(dy)
+
+    whole = value_and_gradients()
+    monkeypatch.setattr(module, "MOST_SCORES", 2 * 3 * 11 * 4)  # four queries at a time, and the last block is short
+    for mine, expected in zip(value_and_gradients(), whole, strict=True):
+        np.testing.assert_allclose(mine, expected, atol=1e-5)
+
+
+def test_the_memory_of_a_long_attention_does_not_grow_with_its_square():
+    def memory(length):
+        q = jax.ShapeDtypeStruct((1, length, 4, 16), jnp.float32)
+        loss = jax.grad(lambda *a: jnp.sum(jnp.sin(attention(*a))), argnums=(0, 1, 2))
+        return jax.jit(loss).lower(q, q, q).compile().memory_analysis().temp_size_in_bytes
+
+    assert module.MOST_SCORES == 4 * 2**13 * 2**13 and memory(2**15) < 1.5 * memory(2**13)
 
 
 def test_on_one_device_a_gradient_costs_what_the_plain_functions_does():

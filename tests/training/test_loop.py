@@ -430,9 +430,22 @@ def test_a_run_starts_from_the_best_of_another_at_another_length(data_dir, tmp_p
     loop.train_and_evaluate(longer, str(tmp_path / "long"))
     old, new = (jax.tree.leaves(nnx.state(gconv.load(tmp_path / name).model)) for name in ("short", "long"))
     assert all((a == b).all() for a, b in zip(old, new, strict=True))
+    early = listops_of(data_dir, "gconv,smoke,diagonal")
+    early.steps, early.eval_every, early.checkpoint_every = 4, 4, 2
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError):
+        patch.setattr(loop, "evaluate", stops)  # after the save at step 2
+        loop.train_and_evaluate(early, str(tmp_path / "early"))
+    unvalidated = listops_of(data_dir, "gconv,smoke,diagonal")
+    unvalidated.init_from = str(tmp_path / "early")
+    with pytest.raises(UserError, match=r"early hasn't been validated yet, so none are its best"):
+        loop.train_and_evaluate(unvalidated, str(tmp_path / "from_early"))
     longer.model.features = 16
     with pytest.raises(UserError, match=r"short/checkpoints/\d+ is of another model: it has no best\."):
         loop.train_and_evaluate(longer, str(tmp_path / "other"))
+
+
+def stops(*_):
+    raise UserError("stopped before its first validation")
 
 
 def listops_of(data_dir, names):

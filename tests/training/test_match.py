@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -45,6 +48,16 @@ def test_four_matches_are_four_widths():
     made = {figure: text.get_config(f"gconv,small,match={figure}").model.features for figure in FIGURES}
     # At length 256 a free kernel weighs much and its FFT little.
     assert made["parameters"] < made["flops_direct"] < made["flops"]
+
+
+def test_only_time_needs_a_device():
+    made = "from configs import text; " + "; ".join(
+        f"text.get_config('gconv,small,match={figure}')" for figure in FIGURES
+    )
+    started = (
+        "import jax; jax.config.update('jax_num_cpu_devices', 3); assert jax.device_count() == 3"  # not yet before
+    )
+    subprocess.run([sys.executable, "-c", f"{made}; {started}"], check=True)
 
 
 def test_a_match_in_time_takes_the_width_of_the_same_time(monkeypatch):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -172,6 +173,17 @@ def test_two_processes_stopped_killed_and_killed_again_end_with_the_same_bytes(w
 def test_one_task_of_slurm_trains_alone(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     assert not processes.join(None, None, None)
+
+
+def test_a_config_that_had_to_measure_trains_alone_and_not_with_others(monkeypatch):
+    assert jax.devices()  # as match=time leaves it
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    assert processes.join(None, None, None) is False
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    with pytest.raises(
+        UserError, match=r"match=time can't be found by several processes: pass --config.model.features"
+    ):
+        processes.join(None, None, None)
 
 
 def test_flags_that_go_together():
