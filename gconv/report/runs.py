@@ -108,6 +108,7 @@ def _results(runs: list[Run]) -> Table:
         row = [run.name, f"{state}, {run.step:,} of {config['steps']:,} steps", config["data"]["name"]]
         row += [config["mixer"], str(config["seed"])]
         if result:
+            # Of examples, also where each has several answers: those of one example aren't independent.
             low, high = wilson_interval(result["test_accuracy"], result["data"]["examples"]["test"])
             row += [_percent(result["test_accuracy"]), f"{100 * low:.1f} – {100 * high:.1f}%"]
             row += [_percent(result["chance"])]
