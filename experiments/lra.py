@@ -174,8 +174,8 @@ def page() -> str:
             *results(records),
             "",
             f"Time of a run **projected, not measured**, with validation and test, at {REACHED:.0%} of the makers' peak"
-            " rates; a TPU's for FFTs isn't published and taken as a thirty-second of that for matrices; attention as a fused"
-            " kernel, which it isn't here yet, so it will take longer (`experiments/lra.py` has the formulas):",
+            " rates; a TPU's for FFTs isn't published and taken as a thirty-second of that for matrices; attention as a"
+            " fused kernel, which it isn't here yet, so it will take longer (`experiments/lra.py` has the formulas):",
             "",
             *projections(),
             "",
