@@ -4,6 +4,7 @@ A table stands in a module of this folder, as `TABLE`. Every run of it is one ca
 table has a sweep, each cell takes the point of it that scores best on validation with its first seed.
 """
 
+import functools
 import importlib
 import itertools
 import json
@@ -108,15 +109,23 @@ def config_of(run: Run) -> ConfigDict:
 
 
 def record(run: Run, root: Path) -> dict[str, Any]:
-    """What is kept of a run: what it was, its state, and if it finished its result."""
+    """What is kept of a run: what it was, its state, and if it finished its result.
+
+    A folder whose run had other fields, before the table was changed, is not this one: `gconv.main` will refuse it.
+    """
     folder, kept = run.folder(root), {**run._asdict()}
-    if (folder / "result.json").exists():
+    if (folder / "result.json").exists() and _has_fields(folder, {**run.overrides, **run.swept, "seed": run.seed}):
         result = read_json(folder / "result.json")
         seconds = sum(line.get("seconds", 0.0) for line in read_jsonl(folder / "timings.jsonl"))
         return {**kept, "state": "finished", "result": {**result, "train_seconds": seconds}}
     if (folder / "failed").exists():
         return {**kept, "state": "failed", "reason": (folder / "failed").read_text().strip()}
     return {**kept, "state": "not run"}
+
+
+def _has_fields(folder: Path, fields: dict[str, Any]) -> bool:
+    config = read_json(folder / "config.json")
+    return all(functools.reduce(lambda c, key: c.get(key, {}), f.split("."), config) == fields[f] for f in fields)
 
 
 def best_point(records: list[dict[str, Any]]) -> int | None:

@@ -277,6 +277,18 @@ def test_what_the_answer_says_of_pictures_is_in_the_records():
     assert 1 <= at["bidirectional"] - at["causal"] < 1.5 and 4 <= at["causal"] - at["circular"] < 5
     assert "**33.4" in (RECORDS / "boundaries/small.md").read_text()
     mixing = means("mixing")
+    assert "| **62.1" in (RECORDS / "mixing/small.md").read_text()
+    text = [
+        {
+            r: 100 * c.mean
+            for (r, column), c in table.cells(grid.read_records(name, "small")).items()
+            if column == "Text"
+        }
+        for name in ("mixing", "kernels", "boundaries")
+    ]
+    assert text[0].pop("gated conv, perceptron") - max(text[0].values()) > 4.5
+    assert all(max(found.values()) - min(found.values()) < 1 for found in text[1:])
+    assert round(text[0]["conv–GELU–GLU"] - text[0]["conv–GELU–conv, no mixing"]) == 3
     assert round(mixing["gated conv, perceptron"] - mixing["conv–GELU–conv, no mixing"]) == 4
     between = means("nonlinearity")
     assert round(between["gelu"] - between["identity"]) == 3 and 0.4 < between["gelu"] - between["relu"] < 0.6

@@ -35,6 +35,11 @@ def finish(root, which, val, test):
     folder = which.folder(root)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(result(val, test)))
+    made = ConfigDict({"data": {}, "optim": {}, "model": {}})
+    for field, value in {**which.overrides, **which.swept, "seed": which.seed}.items():
+        section, _, name = field.rpartition(".")
+        (made[section] if section else made)[name] = value
+    (folder / "config.json").write_text(made.to_json())
     lines = ['{"step": 1, "examples": 8, "seconds": 1.5}', '{"step": 1, "split": "test", "evaluation": 9.0}']
     (folder / "timings.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
@@ -87,6 +92,14 @@ def test_records_of_cells_that_were_run_elsewhere_are_kept(tmp_path):
     assert grid.completed(swept, both) == swept  # another sweep was another choice
 
 
+def test_a_run_of_other_fields_is_not_the_tables(tmp_path):
+    wanted = run.missing(SMALL, "small", tmp_path)[0]
+    finish(tmp_path, wanted._replace(overrides={"data.limit": 9}), 0.3, 0.9)
+    assert grid.record(wanted, tmp_path)["state"] == "not run"
+    finish(tmp_path, wanted, 0.3, 0.9)
+    assert grid.record(wanted, tmp_path)["state"] == "finished"
+
+
 def test_validation_with_the_first_seed_decides_which_seeds_are_run(tmp_path):
     first = run.missing(SMALL, "small", tmp_path)
     assert [(r.row, r.seed, r.swept["optim.lr"]) for r in first] == [("a", 0, 0.1), ("a", 0, 0.2), ("b", 0, 0.1),
@@ -128,6 +141,14 @@ print("error: no luck")
 if "/b/" in str(folder) and seed == 1:
     sys.exit(2)
 (folder / "timings.jsonl").write_text("")
+config = {}
+for field, _, value in (a.removeprefix("--config.").partition("=") for a in sys.argv if a.startswith("--config.")):
+    *sections, name = field.split(".")
+    inner = config
+    for section in sections:
+        inner = inner.setdefault(section, {})
+    inner[name] = value if name == "data_dir" else json.loads(value)
+(folder / "config.json").write_text(json.dumps(config))
 (folder / "result.json").write_text(json.dumps({"val_accuracy": 0.5, "test_accuracy": 0.4, "parameters": 7}))
 """
 
@@ -276,7 +297,7 @@ def test_published_tables_are_those_of_their_records(path):
 
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(
-        UserError, match="unknown experiment 'nothing'; expected one of boundaries, depth, heads, interactions, kernels"
+        UserError, match="unknown experiment 'nothing'; expected one of augmentation, boundaries, depth, heads"
     ):
         grid.table("nothing")
     for module, arguments, message in (
