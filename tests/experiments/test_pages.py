@@ -196,6 +196,18 @@ def test_what_the_answer_says_of_depth_is_in_the_records():
     assert max(counts) / min(counts) < 1.08
 
 
+def test_what_the_answer_says_of_stacks_is_in_the_records():
+    cells = {row: cell for (row, _), cell in table.cells(grid.read_records("stack", "small")).items()}
+    assert len(cells) == 9 and all(len(cell.accuracies) == 3 for cell in cells.values())
+    means = {row: 100 * cell.mean for row, cell in cells.items()}
+    letter, gconv, attention = (
+        [mean for row, mean in means.items() if word in row] for word in ("question's", "gconv", "attention")
+    )
+    assert max(letter) - min(letter) < 1.1 and max(gconv) - min(gconv) < 1 and max(attention) - attention[0] < 1
+    assert 6.9 < attention[0] - max(letter) and attention[0] - min(letter) < 8
+    assert 2 < gconv[0] - min(letter) < 3 and max(cell.half for cell in cells.values()) < 0.045
+
+
 def test_what_the_answer_says_of_kernels_is_in_the_records():
     records = grid.read_records("kernels", "small")
     found = [cell for (_, column), cell in table.cells(records).items() if column == "ListOps"]
