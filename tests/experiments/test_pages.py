@@ -282,7 +282,7 @@ def test_what_the_answer_says_of_pictures_is_in_the_records():
 
     main = means("main")
     assert len(main) == 10 and abs(main["gconv"] - main["attention, modern"]) < 1
-    assert round(main["gconv"] - main["attention, original"]) == 9
+    assert abs(main["gconv"] - main["attention, original"]) < 1.5
     behind = [main["gconv"] - main[row] for row in ("gconv, plain (the question's)", "FNet", "local convolution")]
     assert min(behind) >= 4 and max(behind) < 9
     at = means("boundaries")
