@@ -1,5 +1,6 @@
 """Preparing, checking and loading sets: whole, or refused with the reason."""
 
+import hashlib
 import io
 import json
 import os
@@ -232,6 +233,13 @@ def test_grey_is_tensorflows():
     assert grey(pixels[..., None])[0, 0] == 255
 
 
+def test_grey_is_the_same_on_every_machine():
+    pixels = np.random.RandomState(0).randint(0, 256, (1000, 3, 1024), np.int64).astype(np.uint8)
+    digest = hashlib.sha256(grey(pixels).tobytes()).hexdigest()
+    assert digest == "728b94fe832019fcad64cde82b237a2c3de787ebdea489537476a70e213cdd7b"
+    np.testing.assert_array_equal(grey(pixels[7:8]), grey(pixels)[7:8])
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -305,7 +313,6 @@ def server():
 
 
 def test_a_download_is_checked_and_used(small, tmp_path, monkeypatch, server):
-    import hashlib
 
     from tensorflow_datasets.core.download import checksums
 

@@ -15,12 +15,19 @@ _PARTS = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
 _ROWS = 10_000  # images in each part
 _ROW_BYTES = 1 + 3 * 1024  # the label, then the red, green and blue planes
 _HELD_OUT = 5_000  # of the 50,000 training images
+_WEIGHTS = np.array([0.2989, 0.5870, 0.1140], np.float32).astype(np.float64)  # of red, green, blue; float64: see `grey`
 
 
 def grey(rgb: np.ndarray) -> np.ndarray:
-    """(images, 3, pixels) uint8 → (images, pixels) uint8, as `tf.image.rgb_to_grayscale` computes it for LRA."""
-    weights = np.array([0.2989, 0.5870, 0.1140], np.float32)
-    luma = np.tensordot(rgb.astype(np.float32) * np.float32(1 / 255), weights, (1, 0))
+    """(images, 3, pixels) uint8 → (images, pixels) uint8, as `tf.image.rgb_to_grayscale` computes it for LRA.
+
+    The same on every machine: each multiply-add is rounded to float32 once, as by a processor that fuses them. A matrix
+    product here would round as the BLAS at hand does, which moves some 200 pixels of the whole set by one grey level.
+    """
+    channels = np.moveaxis(rgb.astype(np.float32) * np.float32(1 / 255), 1, 0)
+    luma = np.zeros(channels.shape[1:], np.float32)
+    for weight, channel in zip(_WEIGHTS, channels, strict=True):
+        luma = (weight * channel + luma).astype(np.float32)
     return np.floor(luma * np.float32(255.5)).astype(np.uint8)
 
 
