@@ -22,7 +22,7 @@ TABLE = Table(
     title="Token mixers by task, each at the width that gives it the parameters of modern attention",
     rows={row: Part(mixer if mixer == "attention" else f"{mixer},match=parameters") for row, mixer in MIXERS.items()},
     columns={"ListOps": Part("listops"), "Text": Part("text"), "Image": Part("image")},
-    sweep=RATES,
+    sweep=RATES[:3],  # without the highest, which hasn't been run here
     note="Hybrid: attention is the second of the small setting's two layers, and every fourth of the full setting's."
     " Local: 15 and 61 taps. Heads ask for widths in steps, so the hybrid has 7 to 21% more parameters than attention."
     " Plain: conv–GELU–conv and a perceptron, bidirectional; the table of stacks has the question's to the letter.",

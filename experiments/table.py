@@ -86,12 +86,12 @@ def winner(column: dict[str, Cell]) -> str | None:
         seeds = sorted(cell.accuracies.keys() & column[best].accuracies.keys())
         if row == best:
             continue
-        if len(seeds) < 2 or not _differ([column[best].accuracies[seed] - cell.accuracies[seed] for seed in seeds]):
+        if len(seeds) < 2 or not differ([column[best].accuracies[seed] - cell.accuracies[seed] for seed in seeds]):
             return None
     return best
 
 
-def _differ(differences: list[float]) -> bool:
+def differ(differences: list[float]) -> bool:
     """Whether their mean isn't 0, by a t-test (p < 0.05)."""
     mean, spread, n = statistics.mean(differences), statistics.stdev(differences), len(differences)
     if spread == 0:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from gconv.ops.spectral import Lags, convolve
 
 BOUNDARIES = ("circular", "causal", "bidirectional")
-METHODS = ("auto", "fft", "matmul", "fused", "shift", "direct", "reference")
+METHODS = ("auto", "fft", "matmul", "fused", "shift", "direct", "matrix")
 LAYOUTS = ("blc", "bcl")
 
 
@@ -35,7 +35,8 @@ def global_conv(
         "fused" does so in one Pallas kernel for a GPU (`gconv.ops.fused`), for lengths that are a power of two from 256
         to 16384, reads and writes x's dtype, and is interpreted elsewhere;
         "shift" adds K shifted copies of x, O(L K); "direct" is `jax.lax.conv_general_dilated`, O(L K);
-        "reference" multiplies by the L × L mixing matrix; "auto" picks the faster of "fft" and "shift".
+        "matrix" multiplies by the L × L mixing matrix, O(L²) a channel; "auto" picks the fastest of "fft", "shift" and
+        "matrix" (`fastest_method`).
 
     Returns:
       y: of x's shape and dtype.
@@ -50,10 +51,10 @@ def global_conv(
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
     x, kernel, out = x.astype(dtype), (kernel.T if layout == "blc" else kernel).astype(dtype), x.dtype
     if method == "auto":
-        method = faster_method(kernel.shape[1])
+        method = fastest_method(kernel.shape[1], x.shape[layout.index("l")])
     if method in ("fft", "matmul"):
         return _fft(x, kernel, boundary, layout, matrices=method == "matmul").astype(out)
-    apply = {"shift": _shift, "direct": _direct, "reference": _reference}[method]
+    apply = {"shift": _shift, "direct": _direct, "matrix": _matrix}[method]
     if layout == "blc":
         return jnp.swapaxes(apply(jnp.swapaxes(x, 1, 2), kernel, boundary), 1, 2).astype(out)
     return apply(x, kernel, boundary).astype(out)
@@ -92,14 +93,18 @@ def _check(x: jax.Array, kernel: jax.Array, boundary: str, layout: str, method: 
         raise ValueError(f"kernel must have an odd number of taps, lag 0 in the middle; got shape {kernel.shape}")
 
 
-def faster_method(taps: int) -> str:
+def fastest_method(taps: int, length: int) -> str:
     """What "auto" takes."""
-    return "fft" if taps > MOST_SHIFTS else "shift"
+    if taps <= MOST_SHIFTS:
+        return "shift"
+    return "matrix" if length <= LONGEST_MATRIX and jax.default_backend() == "cpu" else "fft"
 
 
 # Forward and gradient on 2 CPU cores, layout "bcl", lengths 256 to 16384: shifting takes 0.3 to 0.9 times the time of
 # the FFT at 4 taps, 0.5 to 1.3 at 8 and 1.0 to 3.5 at 16; `direct` 0.2 to 0.8 at 1 tap and 2 to 24 beyond.
 MOST_SHIFTS = 4
+# Likewise, 64 channels, batches of 32 to 4096: the matrix takes TODO.
+LONGEST_MATRIX = 32
 
 # In these functions kernel is (channels, taps) and x, but in _fft, (batch, channels, length), both float32 or float64.
 
@@ -170,7 +175,7 @@ def _direct(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:
     )
 
 
-def _reference(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:
+def _matrix(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:
     return jnp.einsum("tsc,bcs->bct", mixing_matrix(kernel.T, x.shape[2], boundary), x, precision="highest")
 
 

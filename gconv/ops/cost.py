@@ -9,7 +9,7 @@ between in fast memory: no method can move less.
 import math
 from typing import NamedTuple
 
-from gconv.ops.convolution import faster_method, fft_lags
+from gconv.ops.convolution import MOST_SHIFTS, fft_lags
 from gconv.ops.spectral import plan
 
 
@@ -81,7 +81,8 @@ def global_conv(length: int, channels: int, taps: int, boundary: str) -> Flops:
     length where the operator pads, which it does for a circular boundary too if the length has a large prime factor.
     Directly: 2 · length · taps a channel for a circular boundary; otherwise the taps that meet the sequence, which
     are length² of lags in all for 2 · length − 1 bidirectional taps and half of that for causal ones. The kernel's
-    own transform is made once for a whole batch and left out.
+    own transform is made once for a whole batch and left out. Up to `MOST_SHIFTS` taps are counted directly both times,
+    as they are computed; sequences so short that a CPU multiplies them by a matrix are counted by FFT all the same.
     """
     if boundary == "circular":
         products = length * taps
@@ -90,7 +91,7 @@ def global_conv(length: int, channels: int, taps: int, boundary: str) -> Flops:
         sides = 2 if boundary == "bidirectional" else 1
         products = length + sides * sum(length - lag for lag in range(1, reach + 1))
     direct = 2.0 * channels * products
-    if faster_method(taps) != "fft":
+    if taps <= MOST_SHIFTS:
         return Flops(direct, direct)
     lags, unrolled = fft_lags(length, taps, boundary)
     transform = plan(length, 2 * length - 1 if unrolled else taps, lags)

@@ -86,7 +86,7 @@ def test_a_shorter_sequence_meets_the_same_lags(boundary):
 
 def test_pointwise_mixing_is_the_published_formula():
     mixer, x = MIXERS["gconv"](), inputs()
-    conv = global_conv(x, mixer.conv.kernel().T, boundary="bidirectional", method="reference")
+    conv = global_conv(x, mixer.conv.kernel().T, boundary="bidirectional", method="matrix")
     h = jax.nn.gelu(conv + mixer.conv.skip[...] * x, approximate=False)
     a, b = jnp.split(h @ mixer.glu.kernel[...] + mixer.glu.bias[...], 2, axis=-1)
     np.testing.assert_allclose(channels_last(mixer)(x), a * jax.nn.sigmoid(b), atol=1e-5)
@@ -96,7 +96,7 @@ def test_plain_mixing_is_the_questions_formula():
     mixer, x = MIXERS["gconv_plain"](), inputs()
 
     def conv(layer, x):
-        y = global_conv(x, layer.kernel().T, boundary="bidirectional", method="reference")
+        y = global_conv(x, layer.kernel().T, boundary="bidirectional", method="matrix")
         return y + layer.skip[...] * x
 
     h = jax.nn.gelu(conv(mixer.first, x), approximate=False)
@@ -109,7 +109,7 @@ def test_without_a_nonlinearity_two_convolutions_are_one():
     # Under this project's sign of a circular tap, kernels compose by the same convolution, read backwards.
     first, second = (layer.kernel().at[:, 0].add(layer.skip[...]) for layer in (mixer.first, mixer.second))
     both = jnp.stack([jnp.sum(first[:, (k - jnp.arange(LENGTH)) % LENGTH] * second, axis=1) for k in range(LENGTH)], 1)
-    y = global_conv(inputs(), both.T, boundary="circular", method="reference")
+    y = global_conv(inputs(), both.T, boundary="circular", method="matrix")
     np.testing.assert_allclose(channels_last(mixer)(inputs()), y, atol=1e-5)
 
 
@@ -121,7 +121,7 @@ def test_gated_mixing_is_the_published_formula():
         taps[k] * jnp.roll(h, k - 1, axis=1).at[:, 0 if k == 2 else -1].multiply(0 if k != 1 else 1) for k in range(3)
     )
     q, k, v = jnp.split(near + mixer.short.skip[...] * h, 3, axis=-1)
-    conv = global_conv(k * v, mixer.conv.kernel().T, boundary="bidirectional", method="reference")
+    conv = global_conv(k * v, mixer.conv.kernel().T, boundary="bidirectional", method="matrix")
     y = (q * (conv + mixer.conv.skip[...] * k * v)) @ mixer.out.kernel[...] + mixer.out.bias[...]
     np.testing.assert_allclose(channels_last(mixer)(x), y, atol=1e-5)
 
@@ -215,7 +215,7 @@ def test_a_mixing_matrix_is_one(shared):
     t = jnp.arange(LENGTH)
     taps = jax.random.normal(jax.random.key(2), (len(free.weights[...]), LENGTH))
     free.weights[...] = taps[:, (t - t[:, None]) % LENGTH]
-    conv = global_conv(x, jnp.broadcast_to(taps, (FEATURES, LENGTH)), layout="bcl", method="reference")
+    conv = global_conv(x, jnp.broadcast_to(taps, (FEATURES, LENGTH)), layout="bcl", method="matrix")
     np.testing.assert_allclose(free(x), conv + free.skip[...][:, None] * x, atol=1e-5)
 
     ranked = MixingMatrix(FEATURES, LENGTH, shared=shared, rank=2, scale=0.5, rngs=nnx.Rngs(0))

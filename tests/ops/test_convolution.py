@@ -49,7 +49,7 @@ def summed(x, kernel, dy, boundary):
     return y, dx, dkernel
 
 
-@pytest.mark.parametrize("method", ["auto", "fft", "matmul", "shift", "direct", "reference"])
+@pytest.mark.parametrize("method", ["auto", "fft", "matmul", "shift", "direct", "matrix"])
 @pytest.mark.parametrize("boundary, length, taps", list(cases()))
 def test_value_and_gradients_equal_the_float64_sum(boundary, length, taps, method):
     x, kernel, dy = data(length, taps)
@@ -249,7 +249,7 @@ def test_two_matrix_products_are_the_transform(n):
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize("method", ["fft", "matmul"])
-def test_transformations_of_the_fft_methods_equal_those_of_the_reference(boundary, method):
+def test_transformations_of_the_fft_methods_equal_those_of_the_matrix(boundary, method):
     x, kernel, _ = (jnp.asarray(a, jnp.float32) for a in data(6, most_taps(6, boundary), batch=2, channels=2))
 
     def loss(method, x, kernel):
@@ -267,7 +267,7 @@ def test_transformations_of_the_fft_methods_equal_those_of_the_reference(boundar
             "linearize": jax.linearize(f, x, kernel)[1](x, kernel),
         }
 
-    exact = results("reference")
+    exact = results("matrix")
     for name, mine in results(method).items():
         for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(exact[name]), strict=True):
             np.testing.assert_allclose(a, b, atol=2e-5, err_msg=name)
@@ -287,12 +287,16 @@ def test_smooth_lengths():
     assert [smooth_length(n) for n in (1, 7, 11, 13, 31, 4093, 8191)] == [1, 8, 12, 15, 32, 4096, 8192]
 
 
-def test_few_taps_are_shifted_and_more_transformed():
-    def primitives(taps):
-        return str(jax.make_jaxpr(global_conv)(jnp.ones((1, 8, 2)), jnp.ones((taps, 2))))
+def test_few_taps_are_shifted_short_sequences_multiplied_by_a_matrix_and_others_transformed():
+    def primitives(taps, length):
+        return str(jax.make_jaxpr(global_conv)(jnp.ones((1, length, 2)), jnp.ones((taps, 2))))
 
-    assert "global_conv" not in primitives(convolution.MOST_SHIFTS)
-    assert "global_conv" in primitives(convolution.MOST_SHIFTS + 1)
+    longest = convolution.LONGEST_MATRIX
+    shifted, multiplied = primitives(convolution.MOST_SHIFTS, 8), primitives(convolution.MOST_SHIFTS + 1, longest)
+    assert "global_conv" not in shifted and "dot_general" not in shifted
+    assert "global_conv" not in multiplied and "dot_general" in multiplied
+    assert "global_conv" in primitives(convolution.MOST_SHIFTS + 1, longest + 1)
+    assert "global_conv" not in primitives(convolution.MOST_SHIFTS, longest + 1)
 
 
 def test_a_length_with_a_large_prime_is_padded():
@@ -322,7 +326,7 @@ X, K = jnp.ones((2, 8, 3)), jnp.ones((8, 3))
             X,
             K,
             {"method": "winograd"},
-            "method must be one of auto, fft, matmul, fused, shift, direct, reference; got 'winograd'",
+            "method must be one of auto, fft, matmul, fused, shift, direct, matrix; got 'winograd'",
         ),
         (X, K, {"layout": "lbc"}, "layout must be one of blc, bcl; got 'lbc'"),
         (X[0], K, {"layout": "bcl"}, r"x must be \(batch, channels, length\); got shape \(8, 3\)"),
