@@ -18,7 +18,7 @@ TABLE = Table(
         **{f"attention, {n} layers": Part("attention", {"model.layers": n}) for n in (2, 12, 24)},
     },
     columns={"ListOps": Part("listops")},
-    sweep=RATES[:2],
+    sweep=RATES,
     note="The question's: pairs of circular convolutions with a GELU between, a norm before and a residual around each"
     " pair, and no channel meets another but in the norm. The others have a perceptron in every layer.",
 )

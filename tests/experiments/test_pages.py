@@ -199,15 +199,20 @@ def test_what_the_answer_says_of_depth_is_in_the_records():
 
 
 def test_what_the_answer_says_of_stacks_is_in_the_records():
-    cells = {row: cell for (row, _), cell in table.cells(grid.read_records("stack", "small")).items()}
+    cells = table.cells(grid.read_records("stack", "small"))
     assert len(cells) == 9 and all(len(cell.accuracies) == 3 for cell in cells.values())
-    means = {row: 100 * cell.mean for row, cell in cells.items()}
+    ahead = functools.partial(difference, cells, column="ListOps")
     letter, gconv, attention = (
-        [mean for row, mean in means.items() if word in row] for word in ("question's", "gconv", "attention")
+        [row for row, _ in cells if word in row] for word in ("question's", "gconv", "attention")
     )
-    assert max(letter) - min(letter) < 1.1 and max(gconv) - min(gconv) < 1 and max(attention) - attention[0] < 1
-    assert attention[0] - max(letter) > 6.9 and attention[0] - min(letter) < 8
-    assert 2 < gconv[0] - min(letter) < 3 and max(cell.half for cell in cells.values()) < 0.045
+    assert ahead(letter[1], letter[0]) == (pytest.approx(1.5, abs=0.1), True)
+    assert all(abs(ahead(letter[1], row)[0]) < 0.65 and not ahead(letter[1], row)[1] for row in gconv[:2])
+    assert ahead(letter[2], letter[0])[0] < 0
+    for row, points in ((letter[1], 2), (letter[2], 5)):
+        assert (round(ahead(attention[0], row)[0]), ahead(attention[0], row)[1]) == (points, True)
+    assert 1.5 < ahead(attention[0], gconv[0])[0] < 3 and not ahead(attention[0], gconv[0])[1]
+    assert (round(ahead(gconv[0], gconv[2])[0]), ahead(gconv[0], gconv[2])[1]) == (3, True)
+    assert (round(ahead(attention[1], attention[0])[0]), ahead(attention[1], attention[0])[1]) == (1, True)
 
 
 def test_what_the_answer_says_of_kernels_is_in_the_records():
