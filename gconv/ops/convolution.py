@@ -103,7 +103,7 @@ def fastest_method(taps: int, length: int) -> str:
 # Forward and gradient on 2 CPU cores, layout "bcl", lengths 256 to 16384: shifting takes 0.3 to 0.9 times the time of
 # the FFT at 4 taps, 0.5 to 1.3 at 8 and 1.0 to 3.5 at 16; `direct` 0.2 to 0.8 at 1 tap and 2 to 24 beyond.
 MOST_SHIFTS = 4
-# Likewise, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5 to 1.3
+# So too, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5 to 1.3
 # at 32 and 0.5 to 2.7 from 48 to 64. Not chosen on accelerators, where it hasn't been timed.
 LONGEST_MATRIX = 16
 
