@@ -15,7 +15,16 @@ from gconv.errors import Stopped, UserError
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Parses the flags and calls `main(argv)`. What ends it is told, and gives the exit status, as `status_of` says."""
+    sys.unraisablehook = _print_whole
     app.run(_reporting(main), flags_parser=_parse)
+
+
+def _print_whole(unraisable: "sys.UnraisableHookArgs") -> None:
+    # The interpreter's own hook prints in pieces. C++ threads of libraries end here, several at a time where a disk is
+    # full, and a line that tells what ended the command would stand in the middle of theirs.
+    where = "" if unraisable.object is None else f"Exception ignored in: {unraisable.object!r}\n"
+    trace = traceback.format_exception(unraisable.exc_type, unraisable.exc_value, unraisable.exc_traceback)
+    sys.stderr.write(where + "".join(trace))
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -68,7 +77,8 @@ def status_of(error: BaseException) -> int:
         KeyboardInterrupt: (130, "interrupted"),
     }
     status, line = told.get(type(error), (1, "".join(traceback.format_exception(error)).rstrip()))
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")  # in one piece, as above
+    sys.stderr.flush()
     return status
 
 
