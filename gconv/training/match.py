@@ -1,5 +1,6 @@
 """A fair match: the width at which a model equals another in parameters, FLOPs or time."""
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -40,20 +41,24 @@ def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
     heads = [options.get("heads", 1) for options in (config.model.mixer_options, config.model.interleave.mixer_options)]
     unit = math.lcm(8 if reference.model.features >= 128 else 2, *(2 * h for h in heads))
 
+    @functools.cache
     def at(units: int) -> float:
         wider = ConfigDict(config.to_dict())
         wider.model.features = units * unit
         return of(wider)
 
-    low, high = 1, 1  # figures grow with the width: double, then halve the interval
+    # Figures grow with the width, linearly to quadratically: where their roots' line meets the goal's is a step away.
+    low, high = 0, max(1, reference.model.features // unit)
     while at(high) < goal:
         low, high = high, 2 * high
         if high * unit > WIDEST * reference.model.features:
             raise UserError(f"config: no width of {config.mixer} has the {figure} of {reference.mixer}, {goal:,.0f}")
     while high - low > 1:
-        middle = (low + high) // 2
+        below, above = (math.sqrt(at(units)) if units else 0.0 for units in (low, high))
+        middle = low + round((high - low) * (math.sqrt(goal) - below) / (above - below))
+        middle = min(max(middle, low + 1), high - 1)
         low, high = (middle, high) if at(middle) < goal else (low, middle)
-    best = min((low, high), key=lambda units: abs(at(units) - goal))
+    best = min(filter(None, (low, high)), key=lambda units: abs(at(units) - goal))
     if abs(at(best) - goal) > FAR * goal:
         raise UserError(
             f"config: {config.mixer} has at best {at(best):,.0f} {figure}, at width {best * unit};"

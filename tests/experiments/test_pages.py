@@ -105,19 +105,27 @@ def test_what_the_answer_says_of_interactions_is_in_the_records():
             assert mean((mixer, layers), "untrained") > mean((mixer, layers), "trained")
 
 
+def chosen_rates(records):
+    return {(r["row"], r["column"]): r["swept"]["optim.lr"] for r in records if r["selected"]}
+
+
 def test_what_the_answer_says_of_recall_is_in_the_records():
-    cells = table.cells(grid.read_records("recall", "small"))
+    records = grid.read_records("recall", "small")
+    cells = table.cells(records)
     convolutions = [row for row, _ in cells if row.startswith(("gconv", "kernel")) and "attention" not in row]
     assert len(set(convolutions)) == 6
+    highest = {cell for cell, rate in chosen_rates(records).items() if rate == 0.02}
+    assert sum(row in convolutions for row, _ in highest) == 6 and ("MLP-Mixer", "scattered MQAR") in highest
     for row, column in cells:
         cell = cells[row, column]
         guess = cell.results[0]["chance"]
         assert len(cell.accuracies) == 5
         scores = sorted(cell.accuracies.values())
         if row in convolutions:
-            assert cell.mean < guess + 0.025
+            assert cell.mean < guess + 0.03
         elif row == "MLP-Mixer":
-            assert scores[0] > 0.45 and scores[-1] > 0.95 if column == "MQAR" else cell.mean < guess
+            low, high = (0.45, 0.97) if column == "MQAR" else (guess + 0.025, 0.69)
+            assert low < scores[0] < scores[-1] < high and scores[-1] > high - 0.02
         elif row == "attention" and column == "scattered MQAR":
             assert cell.mean < guess
         else:
@@ -290,7 +298,7 @@ def difference(cells, one, other, column):
 def test_what_the_answer_says_of_every_mixer_is_in_the_records():
     records = grid.read_records("main", "small")
     cells = table.cells(records)
-    rates = {(r["row"], r["column"]): r["swept"]["optim.lr"] for r in records if r["selected"]}
+    rates = chosen_rates(records)
     middle = {
         r["row"]: r["result"]["test_accuracy"]
         for r in records
@@ -336,7 +344,7 @@ def test_what_the_answer_says_of_the_ladder_is_in_the_records():
     assert ahead(mixer, line) == (pytest.approx(3.5, abs=0.1), True)
     assert not ahead(attention, line)[1] and not ahead(mixer, attention)[1]
     assert ahead(attention, line)[0] > 0 and ahead(mixer, attention)[0] > 0
-    rates = {r["row"]: r["swept"]["optim.lr"] for r in records if r["selected"]}
+    rates = {row: rate for (row, _), rate in chosen_rates(records).items()}
     assert rates.pop(attention) == 0.003 and set(rates.values()) == {0.03}
     middle = {r["row"]: r["result"]["test_accuracy"] for r in records if r["swept"]["optim.lr"] == 0.003}
     assert {round(100 * (middle[attention] - middle[row])) for row in (line, circle)} == {5, 6}
