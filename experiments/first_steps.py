@@ -1,13 +1,15 @@
 """The models of Long Range Arena's full setting, each cell of `experiments.lra`, at its full length, width and depth.
 
-    python -m experiments.first_steps [--batch=2] [--steps=3] [--output=DIR]
+    python -m experiments.first_steps [--batch=2] [--steps=3] [--columns=TASK,…] [--output=DIR]
 
 Each is compiled and takes a few training steps on one small batch of random bytes, at a rate of .0001, which should
 lower its loss: that the configs of the full setting build, fit together and train, no more. Models that would need more
-than half of this machine's memory are compiled and not run; the table says so.
+than half of this machine's memory are compiled and not run; the table says so. What the record in DIR knows of other
+tasks stays there.
 """
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,8 +21,9 @@ from gconv import cli
 from gconv.errors import UserError
 from gconv.progress import say
 from gconv.training.match import compiled_step
-from gconv.training.metrics import device_name, memory_here, write_json
+from gconv.training.metrics import device_name, memory_here, read_json, write_json
 
+RECORD = "full_setting.json"
 # A warm-up's first steps would hardly move anything, and the full rates without one leap to and fro.
 GENTLE = {"optim.warmup_steps": 0, "optim.lr": 1e-4, "optim.kernel_lr": 1e-4}
 
@@ -52,27 +55,44 @@ def table(record: dict[str, Any]) -> str:
 def define_flags() -> None:
     flags.DEFINE_integer("batch", 2, "examples a step", lower_bound=1)
     flags.DEFINE_integer("steps", 3, "steps of each model", lower_bound=1)
+    flags.DEFINE_list("columns", None, "only these of the tasks")
     flags.DEFINE_string("output", None, "folder for the record and the table")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}")
-    batch, rows = flags.FLAGS.batch, []
+    batch, chosen = flags.FLAGS.batch, grid.of_columns("lra", flags.FLAGS.columns)
     if batch % jax.device_count():
         raise UserError(f"--batch ({batch}) must divide by the {jax.device_count()} devices that share it")
-    for row, column, points in grid.runs(lra.TABLE, ""):
-        measured = measure(grid.config_of(points[0][0]), batch, flags.FLAGS.steps, memory_here())
-        rows.append({"task": column, "model": row, **measured})
-        say(f"{column} | {row}: {rows[-1]['losses'] or 'not run'}")
+    machine = {"device": device_name(), "batch": batch}
+    known = _known(Path(flags.FLAGS.output) / RECORD, machine) if flags.FLAGS.output and flags.FLAGS.columns else {}
+    measured = {}
+    for row, column, points in grid.runs(chosen, ""):
+        of_model = measure(grid.config_of(points[0][0]), batch, flags.FLAGS.steps, memory_here())
+        measured[column, row] = {"task": column, "model": row, **of_model}
+        say(f"{column} | {row}: {of_model['losses'] or 'not run'}")
         jax.clear_caches()  # the next model needs the memory, so the fast allocator, which keeps it, isn't asked for
         gc.collect()
-    record = {"device": device_name(), "batch": batch, "rows": rows}
+    every = {**known, **measured}
+    cells = [(column, row) for row, column, _ in grid.runs(lra.TABLE, "")]
+    record = {**machine, "rows": [every[cell] for cell in cells if cell in every]}
     print(table(record))
     if flags.FLAGS.output:
         with cli.output_folder(flags.FLAGS.output) as folder:
-            write_json(folder / "full_setting.json", record)
-            (folder / "full_setting.md").write_text(table(record))
+            write_json(folder / RECORD, record)
+            (folder / RECORD).with_suffix(".md").write_text(table(record))
+
+
+def _known(path: Path, machine: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """A record's rows by task and model; none if it isn't there. UserError if it is of another machine or batch."""
+    record = read_json(path) if path.exists() else {**machine, "rows": []}
+    for name, here in machine.items():
+        if record[name] != here:
+            raise UserError(
+                f"{path} has {name} {record[name]!r}, not {here!r}: measure all columns, or give another --output"
+            )
+    return {(row["task"], row["model"]): row for row in record["rows"]}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import importlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +84,15 @@ def table(name: str) -> Table:
     if name not in names():
         raise UserError(f"unknown experiment {name!r}; expected one of {', '.join(names())}")
     return importlib.import_module(f"experiments.{name}").TABLE
+
+
+def of_columns(name: str, columns: Sequence[str] | None) -> Table:
+    """The table of that name with only these of its columns, if any are given; UserError for one it doesn't have."""
+    whole = table(name)
+    unknown = [column for column in columns or () if column not in whole.columns]
+    if unknown:
+        raise UserError(f"--columns: {name} has no {unknown[0]!r}; it has {', '.join(whole.columns)}")
+    return whole._replace(columns={column: whole.columns[column] for column in columns or whole.columns})
 
 
 def runs(table: Table, preset: str) -> Iterator[tuple[str, str, list[list[Run]]]]:

@@ -160,12 +160,7 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     if len(argv) != 2 or not flags.FLAGS.workdir:
         raise UserError("expected python -m experiments.run NAME [--workdir=DIR]")
-    table = grid.table(argv[1])
-    unknown = [column for column in flags.FLAGS.columns or () if column not in table.columns]
-    if unknown:
-        raise UserError(f"--columns: {argv[1]} has no {unknown[0]!r}; it has {', '.join(table.columns)}")
-    if flags.FLAGS.columns:
-        table = table._replace(columns={column: table.columns[column] for column in flags.FLAGS.columns})
+    table = grid.of_columns(argv[1], flags.FLAGS.columns)
     root = Path(flags.FLAGS.workdir) / argv[1] / (flags.FLAGS.preset or "full")
     waiting = missing(table, flags.FLAGS.preset, root)
     if flags.FLAGS.commands:

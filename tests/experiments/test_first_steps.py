@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from configs import listops
 from experiments import first_steps, lra
 from experiments.grid import RECORDS
+from gconv.errors import UserError
 
 
 def test_a_model_learns_its_one_batch():
@@ -18,6 +21,16 @@ def test_a_model_that_is_too_large_is_compiled_only():
     assert row["losses"] is None
     record = {"device": "D", "batch": 4, "rows": [{"task": "T", "model": "M", **row}]}
     assert "not run: too much memory" in first_steps.table(record)
+
+
+def test_what_is_known_of_other_tasks_stays(tmp_path):
+    here = {"device": "D", "batch": 2}
+    path = tmp_path / "record.json"
+    assert first_steps._known(path, here) == {}
+    path.write_text(json.dumps({**here, "rows": [{"task": "Text", "model": "gconv", "losses": None}]}))
+    assert first_steps._known(path, here)["Text", "gconv"]["losses"] is None
+    with pytest.raises(UserError, match=r"record\.json has batch 2, not 1: measure all columns"):
+        first_steps._known(path, {**here, "batch": 1})
 
 
 def test_the_record_has_every_cell_and_every_loss_fell():
