@@ -24,5 +24,6 @@ TABLE = Table(
     },
     seeds=(0, 1, 2, 3, 4),
     sweep=tuple({"optim.lr": lr, "optim.kernel_lr": lr} for lr in (2e-3, 6e-3, 2e-2)),
-    note="A column counts where attention has left the level of guessing: its transition comes late.",
+    note="A column counts where attention, with or without a short convolution, has left the level of guessing: its"
+    " transition comes late.",
 )

@@ -5,7 +5,7 @@ import statistics
 import numpy as np
 import pytest
 
-from experiments import grid, interactions, pages, table, transfer
+from experiments import cost, grid, interactions, pages, table, transfer
 from experiments.grid import RECORDS
 from experiments.table import half_interval
 from gconv.errors import UserError
@@ -49,8 +49,17 @@ def test_what_the_answer_says_of_cost_is_in_the_records():
     for length, times in ((512, 14), (1024, 18)):
         of = {row["model"]: row["seconds"] for row in steps if row["length"] == length and "task" not in row}
         assert round(of["attention"] / of["gconv"]) == times
-    of = {row["model"]: row["seconds"] for row in steps if row.get("task") == "pathx"}
-    assert round(of["attention"] / of["gconv"]) == 129
+    by_task: dict[str, dict[str, float]] = {}
+    for row in steps:
+        if "task" in row:
+            by_task.setdefault(row["task"], {})[row["model"]] = row["seconds"]
+    for task, times in (("pathx", 129), ("image", 9), ("pathfinder", 15)):
+        assert round(by_task[task]["attention"] / by_task[task]["gconv"]) == times
+    places = {task: sorted(of, key=lambda model: of[model]) for task, of in by_task.items()}
+    assert {order[0] for order in places.values()} == {"mlp_mixer", "gconv_plain"}
+    assert max(order.index("gconv") for order in places.values()) == 3
+    timed = {row["method"]: row["gradient"] for row in rows if row["length"] == 1024}
+    assert 3 < timed["jax.nn attention"] / timed[operator.PYTORCH_ATTENTION] < 3.5
 
 
 def test_what_the_answer_says_of_heads_is_in_the_records():
@@ -75,6 +84,13 @@ def test_what_the_answer_says_of_layers_paid_for_is_in_the_records():
         round(paid[16][1], 1) == 1.2 and round(paid[1024][1], 1) == 2 and max(direct for direct, _ in paid.values()) < 2
     )
     assert paid[8192][1] < 12 < paid[16384][1] < 24 < paid[32768][1]
+
+    def first(layers, part):
+        """From which length on one layer of attention costs as much as so many of convolution, to a hundred tokens."""
+        costs = ((length, cost.flops(length)) for length in range(1000, 40_000, 100))
+        return next(length for length, of in costs if of["attention"][part] >= layers * of["FFT"][part])
+
+    assert (first(12, 1), first(12, 2), first(24, 2)) == (2800, 14_100, 29_700)
 
 
 def test_what_the_answer_says_of_interactions_is_in_the_records():
@@ -172,7 +188,8 @@ def test_what_the_answer_says_of_other_abilities_is_in_the_records():
     assert min(mean(row, recall) for row in (attention, convolved, both)) > 0.99
     assert max(mean("gconv", recall), mean("MLP-Mixer", recall)) < guess[recall]
     gated = sorted(cells["gconv, gated", recall].accuracies.values())
-    assert mean("gconv, gated", recall) - guess[recall] < 0.07 < gated[-1] - guess[recall]
+    assert 0.06 < mean("gconv, gated", recall) - guess[recall] < 0.07
+    assert round(100 * (gated[-1] - guess[recall])) == 13 and gated[-2] - guess[recall] < 0.06
     for column, low, high in (("copying of 5 to 20", 0.25, 0.31), ("selective copying at 256", 0.29, 0.31)):
         assert [round(mean(row, column), 2) for row in without[:2]] == [low, high]
         assert guess[column] < low - 0.05 and min(mean(row, column) for row in (attention, convolved, both)) > 0.6
@@ -197,11 +214,14 @@ def test_what_the_answer_says_of_length_transfer_is_in_the_records():
 
 
 def test_what_the_answer_says_of_depth_is_in_the_records():
-    cells = [cell for (_, column), cell in table.cells(grid.read_records("depth", "small")).items()]
+    by_row = table.cells(grid.read_records("depth", "small"))
+    points, apart = difference(by_row, "2 layers", "12 layers", "ListOps")
+    assert round(points) == 3 and apart
+    cells = list(by_row.values())
     assert [len(cell.accuracies) for cell in cells] == [3] * 5
-    one, two, six, twelve, deepest = (cell.mean for cell in cells)
+    one, two, six, _, deepest = (cell.mean for cell in cells)
     assert max(one, two, six) - min(one, two, six) < 0.01 and round(100 * (one - deepest)) == 6
-    assert one - twelve < cells[3].half and deepest + cells[4].half < min(one, two, six) - 0.02
+    assert deepest + cells[4].half < min(one, two, six) - 0.02
     counts = [cell.results[0]["parameters"] for cell in cells]
     assert max(counts) / min(counts) < 1.08
 
@@ -317,6 +337,11 @@ def test_what_the_answer_says_of_every_mixer_is_in_the_records():
     assert round(100 * (middle[modern] - middle["gconv"])) == 6
     assert max(cells, key=lambda c: cells[c].mean * (c[1] == "ListOps"))[0] == "gconv + attention (hybrid)"
     assert not ahead("gconv", modern, "Text")[1]
+    for row, points in ((modern, 3), (original, 5), ("gconv", 5)):
+        behind, apart = ahead(row, plain, "Image")
+        assert round(behind) == points and apart
+    assert round(ahead(original, "gconv", "Text")[0]) == 1 and ahead(original, "gconv", "Text")[1]
+    assert not ahead(modern, "gconv", "ListOps")[1] and ahead(original, "gconv", "ListOps")[1]
     for row in ("gconv", modern, original):
         points, apart = ahead("gconv, gated", row, "Text")
         assert points > 2 and apart
@@ -344,6 +369,7 @@ def test_what_the_answer_says_of_the_ladder_is_in_the_records():
     assert ahead(mixer, line) == (pytest.approx(3.5, abs=0.1), True)
     assert not ahead(attention, line)[1] and not ahead(mixer, attention)[1]
     assert ahead(attention, line)[0] > 0 and ahead(mixer, attention)[0] > 0
+    assert ahead(mixer, shared) == (pytest.approx(2.5, abs=0.1), False)
     rates = {row: rate for (row, _), rate in chosen_rates(records).items()}
     assert rates.pop(attention) == 0.003 and set(rates.values()) == {0.03}
     middle = {r["row"]: r["result"]["test_accuracy"] for r in records if r["swept"]["optim.lr"] == 0.003}
@@ -372,8 +398,14 @@ def test_what_the_answer_says_of_pictures_is_in_the_records():
     ]
     assert text[0].pop("gated conv, perceptron") - max(text[0].values()) > 4.5
     assert all(max(found.values()) - min(found.values()) < 1 for found in text[1:])
-    assert round(text[0]["conv–GELU–GLU"] - text[0]["conv–GELU–conv, no mixing"]) == 3
+    for row in ("conv–GELU–conv, no mixing", "conv–GELU–conv, perceptron"):
+        for other in ("conv–GELU–GLU", "conv–GELU–GLU, perceptron"):
+            points, apart = difference(table.cells(grid.read_records("mixing", "small")), other, row, "Text")
+            assert round(points) == 3 and not apart
     assert round(mixing["gated conv, perceptron"] - mixing["conv–GELU–conv, no mixing"]) == 4
+    short = functools.partial(difference, table.cells(grid.read_records("nonlinearity", "small")), column="ListOps")
+    assert short("identity", "relu") == (pytest.approx(2.5, abs=0.1), True)
+    assert short("identity", "gelu") == (pytest.approx(1.4, abs=0.1), False)
     between = means("nonlinearity")
     assert round(between["gelu"] - between["identity"]) == 3 and 0.4 < between["gelu"] - between["relu"] < 0.6
     assert "| gelu | 39.7 ± 0.4 | 53.5 ± 5.9 | **30.6" in (RECORDS / "nonlinearity/small.md").read_text()
