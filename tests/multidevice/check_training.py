@@ -198,6 +198,7 @@ def test_a_run_resumes_on_another_mesh(tmp_path):
         made = config("gconv")
         made.data_dir = str(tmp_path)
         made.steps, made.log_every, made.eval_every, made.checkpoint_every = 10, 1, 5, 5
+        made.model.layers, made.model.features = 1, 8
         if first:
             made.mesh.model = first
             real = loop._collect
