@@ -24,6 +24,6 @@ TABLE = Table(
     },
     seeds=(0, 1, 2, 3, 4),
     sweep=tuple({"optim.lr": lr, "optim.kernel_lr": lr} for lr in (2e-3, 6e-3, 2e-2)),
-    note="A column counts where attention, with or without a short convolution, has left the level of guessing: its"
+    note="That a model guesses counts in a column that attention, with or without a short convolution, has learnt: its"
     " transition comes late.",
 )

@@ -274,7 +274,8 @@ def test_what_the_answer_says_of_reach_is_in_the_records():
 
 
 def test_what_the_answer_says_of_recall_by_size_is_in_the_records():
-    cells = table.cells(grid.read_records("recall_sizes", "small"))
+    records = grid.read_records("recall_sizes", "small")
+    cells = table.cells(records)
     columns = {column for _, column in cells}
     assert len(columns) == 9
     for column in columns:
@@ -282,12 +283,16 @@ def test_what_the_answer_says_of_recall_by_size_is_in_the_records():
         assert all(
             len(cells[row, column].accuracies) == 3 for row in ("gconv", "gconv, gated", "attention", "MLP-Mixer")
         )
-        assert cells["gconv", column].mean < guess + 0.032 and cells["gconv, gated", column].mean < guess + 0.02, column
+        assert cells["gconv", column].mean < guess + 0.04 and cells["gconv, gated", column].mean < guess + 0.02, column
         solved = sum(accuracy > 0.99 for accuracy in cells["attention", column].accuracies.values())
-        expected = {"width 64": {3}, "width 128": {3}, "64 tokens": {3}, "8000 steps": {3}, "1 layer": {0}}
-        assert solved in expected.get(column, {1, 2}), column
-        mixed = [accuracy > 0.99 for accuracy in cells["MLP-Mixer", column].accuracies.values()]
-        assert all(mixed) if column == "8000 steps" else not any(mixed), column
+        expected = {"width 64": 3, "width 128": 3, "64 tokens": 3, "8000 steps": 3, "1 layer": 0, "width 16": 0}
+        assert solved == expected[column] if column in expected else solved in (1, 2), column
+        least = {"width 128": 0.97, "width 64": 0.755, "1 layer": 0.58, "8000 steps": 0.99}
+        mixed = cells["MLP-Mixer", column].accuracies.values()
+        assert column not in least or min(mixed) >= least[column], column
+    assert max(cells["MLP-Mixer", "1 layer"].accuracies.values()) < 0.63
+    highest = [cell for cell, rate in chosen_rates(records).items() if rate == 0.02]
+    assert sum(row == "MLP-Mixer" for row, _ in highest) >= 8
 
 
 def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
