@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
 
 from experiments import grid
 from gconv import cli
@@ -50,7 +50,7 @@ def half_interval(values: Sequence[float]) -> float:
     """Half of the 95% interval of the mean, by Student's t; nan for a single value."""
     if len(values) < 2:
         return math.nan
-    return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def shown_mean(values: Sequence[float], digits: int) -> str:
@@ -96,7 +96,7 @@ def differ(differences: list[float]) -> bool:
     mean, spread, n = statistics.mean(differences), statistics.stdev(differences), len(differences)
     if spread == 0:
         return mean != 0
-    return bool(2 * stats.t.sf(abs(mean) / spread * math.sqrt(n), n - 1) < 0.05)
+    return bool(2 * stdtr(n - 1, -abs(mean) / spread * math.sqrt(n)) < 0.05)
 
 
 def grid_of(records: Records) -> tuple[list[str], list[str], dict[tuple[str, str], Cell], dict[str, str | None]]:

@@ -92,6 +92,7 @@ def test_a_run_from_the_command_line_and_its_comparison(tmp_path):
             f"--workdir={tmp_path / mixer}",
             f"--config.data_dir={tmp_path}",
             "--config.steps=10",
+            "--config.model.layers=1",
             "--config.optim.lr=2e-3",
         )
         assert done.returncode == 0, done.stderr

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 import gconv
@@ -122,7 +121,7 @@ class RunDirectory:
             partial.replace(path)
         self._metrics = self._open.enter_context((self.path / "metrics.jsonl").open("a"))
         self._timings = self._open.enter_context((self.path / "timings.jsonl").open("a"))
-        self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+        self._tensorboard = _summary_writer(self.path / "tensorboard", step + 1)
         self._open.callback(self._tensorboard.close)
         if sys.stderr.isatty():
             self._bar = tqdm(total=self._steps, initial=step, desc=self.path.name, dynamic_ncols=True, file=sys.stderr)
@@ -183,6 +182,19 @@ class RunDirectory:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
+
+
+def _summary_writer(folder: Path, purge_step: int) -> Any:
+    """tensorboardX imports PyTorch wherever it is installed: seconds and megabytes that a run has no use for."""
+    hide = "torch" not in sys.modules
+    if hide:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # as if it weren't installed
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hide:
+            del sys.modules["torch"]
+    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 def differences(old: Any, new: Any, path: str) -> list[str]:

@@ -211,13 +211,15 @@ def test_the_table_in_its_three_forms(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_run_of_every_table_has_a_config_that_builds(name):
-
+def test_every_row_and_every_column_of_every_table_has_a_config_that_builds(name):
     made = grid.table(name)
     assert len(made.seeds) >= 3 and not any("," in column for column in made.columns)  # --columns is a list
+    first_row, first_column = next(iter(made.rows)), next(iter(made.columns))
     for preset in ("small", ""):
-        for _, _, points in grid.runs(made, preset):
+        for row, column, points in grid.runs(made, preset):
             chosen = points[-1][0]
+            if row != first_row and column != first_column:
+                continue  # its parts are built, and that its fields are the config's the next test asks
             if "match=time" in chosen.config or ("match=" in chosen.config and not preset):
                 continue  # the same code, but seconds each
             assert parameters(grid.config_of(chosen)) > 0

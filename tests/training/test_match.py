@@ -3,6 +3,7 @@ import sys
 
 import jax
 import pytest
+from flax import nnx
 
 from configs import listops, text
 from gconv.errors import UserError
@@ -17,7 +18,7 @@ FIGURES = {
 
 
 def flops(made):
-    model = build_model(made.model, match.spec_of(made), jax.random.key(0))
+    model = nnx.eval_shape(lambda: build_model(made.model, match.spec_of(made), jax.random.key(0)))
     return model.flops(made.data.length)
 
 

@@ -19,7 +19,6 @@ from gconv.training import processes
 from gconv.training.metrics import read_jsonl
 
 STEPS = 60
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # gconv.main, which tells on standard output of the first parameters and of the examples in each batch.
 TELLING = """
 import hashlib, json
@@ -67,9 +66,8 @@ def free_port():
 
 def start(commands, environments=({}, {})):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    quick = {**os.environ, "XLA_FLAGS": QUICK_TO_COMPILE}
     both = zip(commands, environments, strict=True)
-    return [subprocess.Popen(command, env={**quick, **environment}, **pipes) for command, environment in both]
+    return [subprocess.Popen(command, env={**os.environ, **environment}, **pipes) for command, environment in both]
 
 
 def start_two(workdir, data_dir, program=("-m", "gconv.main")):
