@@ -109,6 +109,20 @@ def test_a_run_from_the_command_line_and_its_comparison(tmp_path):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_leaves_pytorch_alone(tmp_path):
+    """tensorboardX imports it where it is installed, which takes longer than all else a command imports."""
+    pytest.importorskip("torch")
+    program = """
+import sys
+from pathlib import Path
+from gconv.training import loop, metrics
+metrics._summary_writer(Path(sys.argv[1]), 1).close()
+assert "torch" not in sys.modules
+import torch
+"""
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
+
+
 def test_comparing_what_cannot_be_compared(tmp_path):
     with pytest.raises(UserError, match=r"result\.json is missing: this run isn't finished"):
         compare.read_run(str(tmp_path))
