@@ -183,7 +183,7 @@ def content(config: ConfigDict) -> None:
 
 
 def local(config: ConfigDict) -> None:
-    """gconv with kernels of 61 taps."""
+    """gconv with kernels of 61 taps, as of the local models of Miralles-González et al. 2025 (arXiv:2501.14850)."""
     _set(config, _convolution("PointwiseGlobalConv", taps=61))
 
 
@@ -194,7 +194,7 @@ def matrix(config: ConfigDict) -> None:
 
 
 def hybrid(config: ConfigDict) -> None:
-    """gconv with modern attention as every fourth layer."""
+    """gconv with modern attention as every fourth layer, within the shares that arXiv:2507.06457 finds enough."""
     gconv(config)
     config.model.interleave.every = 4
     config.model.interleave.mixer, options = _attention(rotary=True)

@@ -14,17 +14,33 @@ def test_the_committed_page_is_the_one_its_records_make():
 
 
 def test_a_result_stands_in_its_cell_and_the_others_say_not_run():
-    result = {"test_accuracy": 0.9, "train_seconds": 600.0, "device": "a GPU"}
-    records = [
-        {"row": "gconv", "column": "Text", "seed": seed, "selected": True, "state": "finished", "result": result}
-        for seed in range(3)
-    ]
-    ours, matched = lra.results(records)[2:4]
-    assert ours.split(" | ")[1:] == [
-        *("not run", "90.0 ± 0.0", "not run", "not run", "not run", "not run"),
-        "this repository, a GPU, a median of 10 minutes |",
-    ]
-    assert matched.count("not run") == 6 and "this repository |" in matched
+    def records(row, tasks):
+        result = {"test_accuracy": 0.9, "train_seconds": 600.0, "device": "a GPU"}
+        return [
+            {"row": row, "column": task, "seed": seed, "selected": True, "state": "finished", "result": result}
+            for task in tasks
+            for seed in range(3)
+        ]
+
+    ours, matched, modern = lra.results(records("gconv", ["Text"]) + records("attention, modern", lra.CONFIGS))[2:5]
+    missing = ["not run"] * 4
+    assert ours.split(" | ")[1:] == ["not run", "90.0 ± 0.0, 10 min", *missing, "–", "this repository, a GPU |"]
+    assert matched.count("not run") == 6 and matched.endswith(" | – | this repository |")
+    assert modern.split(" | ")[1:] == [*["90.0 ± 0.0, 10 min"] * 6, "90.00", "this repository, a GPU |"]
+
+
+def test_the_published_averages_are_those_of_the_papers():
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ")[-2] for line in lra.results([])[6:]}
+    said = {"S5": "87.46", "Mega, moving average and attention": "88.21", "Megalodon, the best average found": "88.63"}
+    said |= {"SGConv, a global convolution": "87.17", "Transformer": "–", "Transformer, re-run": "–"}
+    assert rows == said
+
+
+def test_the_docstring_of_a_task_says_the_published_scores_of_the_table():
+    says = {"SGConv, a global convolution": "gconv,sgconv ", "S5": "ssm ", "Transformer": "transformer "}
+    for row, words in says.items():
+        for score, (task, module) in zip(lra.PUBLISHED[row][0], lra.CONFIGS.items(), strict=True):
+            assert score is None or f"{words}{score:.2f} (" in " ".join(module.__doc__.split()), (row, task)
 
 
 @pytest.mark.parametrize("mixer", ["gconv", "attention"])

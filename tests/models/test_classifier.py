@@ -121,20 +121,30 @@ def test_bfloat16_activations_keep_float32_parameters_and_scores():
     assert 0 < np.abs(scores - exact).max() < 0.1
 
 
-def test_the_original_block_equals_pytorchs_encoder_layer():
+@pytest.mark.parametrize(
+    "norm_first, activation", [(False, "relu"), (True, "gelu")]
+)  # the original's, the modern one's
+def test_the_block_of_attention_equals_pytorchs_encoder_layer(norm_first, activation):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     features, heads, hidden = 12, 3, 20
     theirs = torch.nn.TransformerEncoderLayer(
-        features, heads, hidden, dropout=0.0, batch_first=True, layer_norm_eps=1e-6
+        features,
+        heads,
+        hidden,
+        dropout=0.0,
+        activation=activation,
+        batch_first=True,
+        layer_norm_eps=1e-6,
+        norm_first=norm_first,
     )
     mixer = Attention(features, 7, heads=heads, rotary=False, dropout=0.0, dtype=jnp.float32, rngs=nnx.Rngs(0))
     ours = Block(
         mixer,
         features,
         mlp_features=hidden,
-        activation="relu",
-        norm_first=False,
+        activation=activation,
+        norm_first=norm_first,
         dropout=0.0,
         dtype=jnp.float32,
         rngs=nnx.Rngs(0),

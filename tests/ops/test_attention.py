@@ -85,6 +85,13 @@ def test_on_one_device_a_gradient_costs_what_the_plain_functions_does():
     assert cost(attention) == cost(jax.nn.dot_product_attention)
 
 
+def test_rotation_is_multiplication_by_complex_units():
+    x = np.random.default_rng(0).standard_normal((2, 9, 3, 8)).astype(np.float32)
+    units = np.exp(1j * np.arange(9)[:, None] * np.array([1, 0.1, 0.01, 0.001]))  # 10000^(−2i/8)
+    turned = (x[..., :4] + 1j * x[..., 4:]) * units[:, None]
+    np.testing.assert_allclose(rotate(jnp.asarray(x)), np.concatenate([turned.real, turned.imag], -1), atol=1e-5)
+
+
 def test_rotated_products_depend_on_relative_position_only():
     q, k = jax.random.normal(jax.random.key(0), (2, 8))
     turned_q, turned_k = (rotate(jnp.broadcast_to(a, (1, 10, 1, 8)))[0, :, 0] for a in (q, k))

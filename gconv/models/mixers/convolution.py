@@ -167,7 +167,7 @@ class GatedGlobalConv(nnx.Module):
         self.qkv = Linear(features, 3 * features, layout=self.layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
         self.short = short_conv(3 * features, length, boundary, layout=self.layout, rngs=rngs)
         self.conv = GlobalConv(features, length, boundary=boundary, **conv, skip=True, layout=self.layout, rngs=rngs)
-        self.out = Linear(features, features, layout=self.layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
+        self.out = Linear(features, features, layout=self.layout, axes=("hidden", "embed"), dtype=dtype, rngs=rngs)
         self.features = features
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:
