@@ -50,6 +50,31 @@ def test_structured_kernels_start_with_norm_1(kind, boundary):
     np.testing.assert_allclose(jnp.linalg.norm(build(kind, boundary)(), axis=1), 1, rtol=1e-5)
 
 
+def test_pieces_of_a_multi_scale_kernel_start_alike():
+    weights = MultiScaleKernel(400, LENGTH, "causal", width=4, rngs=nnx.Rngs(0)).weights[...].reshape(400, 5, 4)
+    spread = jnp.std(weights, axis=(0, 2))  # the decay isn't in the weights
+    np.testing.assert_allclose(spread, spread.mean(), rtol=0.25)
+
+
+def test_branches_of_a_multi_resolution_kernel_start_with_halving_shares():
+    kernel = MultiResolutionKernel(400, LENGTH, "causal", width=8, terms=3, rngs=nnx.Rngs(0))
+    shares = kernel.alphas[:, 0] / kernel.alphas[:, 0, :1]
+    np.testing.assert_allclose(shares, np.broadcast_to([1, 1 / 2, 1 / 4, 1 / 8], (400, 4)), rtol=1e-5)
+    np.testing.assert_allclose(jnp.std(kernel.series[...], axis=(0, 1, 3)), 1, rtol=0.1)
+
+
+def test_an_implicit_kernel_starts_uniform_up_to_the_root_of_its_inputs():
+    kernel = ImplicitKernel(400, LENGTH, "causal", hidden=100, bands=8, rngs=nnx.Rngs(0))
+    bounds = {17: kernel.weights[0], 100: kernel.weights[1]}
+    for inputs, weight in bounds.items():
+        assert 0.99 < jnp.abs(weight[...]).max() * inputs**0.5 <= 1
+        assert jnp.std(weight[...]) == pytest.approx((3 * inputs) ** -0.5, rel=0.05)
+    for inputs, bias in zip(bounds, kernel.biases, strict=True):
+        assert 0.9 < jnp.abs(bias[...]).max() * inputs**0.5 <= 1
+    out = kernel.out[:, 0] / jnp.std(kernel.out[:, 0], axis=1, keepdims=True)  # its scale is the norm's
+    assert 1.5 < jnp.abs(out).max() < 2.2
+
+
 class Signed(OneSidedKernel):
     """Distances behind as positive numbers, ahead as negative ones."""
 
