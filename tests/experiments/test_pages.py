@@ -296,6 +296,25 @@ def test_what_the_answer_says_of_recall_by_size_is_in_the_records():
     assert sum(row == "MLP-Mixer" for row, _ in highest) >= 8
 
 
+def test_what_the_answer_says_of_wide_recall_is_in_the_records():
+    records = grid.read_records("recall_wide", "small")
+    cells = {row: cell for (row, _), cell in table.cells(records).items()}
+    scores = sorted(cells["gconv"].accuracies.values())
+    assert [round(100 * score) for score in scores] == [69, 73, 77] and cells["gconv"].results[0]["chance"] == 0.25
+    first = {
+        (r["row"], r["swept"]["optim.lr"]): round(100 * r["result"]["test_accuracy"])
+        for r in records
+        if r["seed"] == 0 and r["state"] == "finished"
+    }
+    assert first["gconv", 0.002] == 28 and first["gconv, plain (the question's)", 0.006] == 48
+    assert chosen_rates(records)["gconv, gated", "MQAR"] == 0.002
+    assert first["gconv, gated", 0.002] == 35 and all(row != "attention" for row, _ in first)
+    alone = table.cells(grid.read_records("recall_sizes", "small"))
+    ours = [alone["gconv", column].mean for column in ("width 128", "8000 steps")]
+    ours.append(table.cells(grid.read_records("recall", "small"))["gconv, perceptron", "MQAR"].mean)
+    assert [round(100 * mean) for mean in ours] == [29, 27, 27]
+
+
 def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
     cells = table.cells(grid.read_records("recipe", "small"))
     on = {row: cell for (row, column), cell in cells.items() if column == "ListOps"}
