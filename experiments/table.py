@@ -246,7 +246,7 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
         axes.set(title=column, xlabel="test accuracy (%)", xlim=np.clip(axes.get_xlim(), -2, 102))
         axes.grid(alpha=0.3, axis="x")
     panels[0][0].set_yticks(range(len(rows)), rows)
-    panels[0][0].invert_yaxis()
+    panels[0][0].set_ylim(len(rows) - 0.5, -0.5)  # the first row on top, and room for one that wasn't run
     width = int(size[0] * 10)  # letters that fit
     figure.suptitle("\n".join(textwrap.wrap(table.title, width)), fontsize=11)
     figure.savefig(path, dpi=120)
