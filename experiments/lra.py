@@ -13,6 +13,7 @@ a record says "not run".
 
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -144,18 +145,20 @@ def results(records: list[dict[str, Any]]) -> list[str]:
     for row in TABLE.rows:
         done = {task: cells[row, task] for task in CONFIGS if (row, task) in cells and cells[row, task].results}
         shown = [_with_minutes(done[task]) if task in done else "not run" for task in CONFIGS]
-        average = f"{100 * statistics.mean(c.mean for c in done.values()):.2f}" if len(done) == len(CONFIGS) else "–"
+        average = _average([100 * done[task].mean if task in done else None for task in CONFIGS])
         devices = dict.fromkeys(result["device"] for cell in done.values() for result in cell.results)
         source = ", ".join(["this repository", *devices])
         lines.append(f"| **{row}** | " + " | ".join([*shown, average, source]) + " |")
     for name, (scores, source) in PUBLISHED.items():
-        known = [score for score in scores if score is not None]
-        average = (
-            f"{statistics.mean(known) + 1e-9:.2f}" if len(known) == len(scores) else "–"
-        )  # halves up, as the papers
         shown = ["–" if score is None else f"{score:.2f}" for score in scores]
-        lines.append(f"| {name} | " + " | ".join([*shown, average, source]) + " |")
+        lines.append(f"| {name} | " + " | ".join([*shown, _average(scores), source]) + " |")
     return lines
+
+
+def _average(scores: Sequence[float | None]) -> str:
+    """Of all tasks; a half is rounded up, as in the papers."""
+    known = [score for score in scores if score is not None]
+    return f"{statistics.mean(known) + 1e-9:.2f}" if len(known) == len(scores) else "–"
 
 
 def _with_minutes(cell: table.Cell) -> str:

@@ -168,7 +168,7 @@ def test_every_head_of_a_run_is_measured_and_all_at_once(tmp_path, monkeypatch, 
     config = config.copy_and_resolve_references()
     config.data_dir = str(tmp_path)
     config.steps, config.eval_every, config.checkpoint_every = 4, 4, 4
-    config.model.layers, config.model.mixer_options.heads = 2, 1
+    config.model.mixer_options.heads = 1
     result = loop.train_and_evaluate(config, str(tmp_path / "run"))
     heads.measure([tmp_path / "run"], tmp_path)
     (model,) = read_json(tmp_path / "heads.json")

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from configs import image, text
+from configs import image, probes, text
 from experiments import grid, lra
 from gconv.training.match import parameters, spec_of
 from gconv.training.step import build_model
@@ -53,6 +53,14 @@ def test_a_run_is_three_times_the_forward_passes_of_its_batches_and_once_those_o
     assert (cost.ffts > 0) == (mixer == "gconv")
     config.batch_size *= 2
     assert lra.training(config).moved / cost.moved == pytest.approx(1 + 3 * config.steps * 32 / examples)
+
+
+def test_a_probe_is_validated_and_tested_on_as_many_as_it_holds_out():
+    config = probes.get_config("gconv,mqar,small")
+    flops = build_model(config.model, spec_of(config), jax.random.key(0)).flops(config.data.length)
+    cost = lra.training(config)
+    examples = 3 * config.steps * config.batch_size + 5 * 2_000  # it validates every 500 of 2,000 steps
+    assert cost.products + cost.ffts == pytest.approx(examples * flops.fft)
 
 
 def test_hours_follow_chips_and_the_slower_of_arithmetic_and_memory():

@@ -296,6 +296,12 @@ def test_what_the_answer_says_of_recall_by_size_is_in_the_records():
     assert sum(row == "MLP-Mixer" for row, _ in highest) >= 8
 
 
+def test_what_the_answer_says_of_mixing_channels_is_in_the_records():
+    cells = table.cells(grid.read_records("mixing", "small"))
+    points, apart = difference(cells, "conv–GELU–GLU, perceptron", "conv–GELU–conv, perceptron", "Image")
+    assert round(points) == 2 and apart
+
+
 def test_what_the_answer_says_of_wide_recall_is_in_the_records():
     records = grid.read_records("recall_wide", "small")
     cells = {row: cell for (row, _), cell in table.cells(records).items()}
@@ -309,7 +315,10 @@ def test_what_the_answer_says_of_wide_recall_is_in_the_records():
     assert first["gconv", 0.002] == 28 and first["gconv, plain (the question's)", 0.006] == 48
     assert chosen_rates(records)["gconv, gated", "MQAR"] == 0.002
     assert first["gconv, gated", 0.002] == 35 and first["attention", chosen_rates(records)["attention", "MQAR"]] == 100
+    assert chosen_rates(records)["attention", "MQAR"] == 0.002
     alone = table.cells(grid.read_records("recall_sizes", "small"))
+    for column in {column for _, column in alone}:
+        assert alone["gconv, gated", column].mean < alone["gconv", column].mean
     ours = [alone["gconv", column].mean for column in ("width 128", "8000 steps")]
     ours.append(table.cells(grid.read_records("recall", "small"))["gconv, perceptron", "MQAR"].mean)
     assert [round(100 * mean) for mean in ours] == [29, 27, 27]

@@ -121,9 +121,7 @@ def test_bfloat16_activations_keep_float32_parameters_and_scores():
     assert 0 < np.abs(scores - exact).max() < 0.1
 
 
-@pytest.mark.parametrize(
-    "norm_first, activation", [(False, "relu"), (True, "gelu")]
-)  # the original's, the modern one's
+@pytest.mark.parametrize("norm_first, activation", [(False, "relu"), (True, "gelu")], ids=["original", "modern"])
 def test_the_block_of_attention_equals_pytorchs_encoder_layer(norm_first, activation):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
