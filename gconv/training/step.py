@@ -78,14 +78,14 @@ def initialize(
 
     With `fsdp`, parameters and moments are split over `data` too.
     """
-    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build_model(config, spec, key, mesh)))
 
-    def init(key: jax.Array) -> TrainState:
-        params = nnx.state(build_model(config, spec, key), nnx.Param)
+    def first_state(params: nnx.State) -> TrainState:
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    shardings = sharding.state_shardings(mesh, jax.eval_shape(init, key), fsdp)
-    return graphdef, jax.jit(init, out_shardings=shardings)(key)
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: build_model(config, spec, key, mesh)))
+    shardings = sharding.state_shardings(mesh, jax.eval_shape(first_state, shapes), fsdp)
+    init = jax.jit(lambda key: first_state(nnx.state(build_model(config, spec, key))), out_shardings=shardings)
+    return graphdef, init(key)
 
 
 def loss_and_sums(model: Classifier, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Sums]:
