@@ -187,10 +187,30 @@ def local(config: ConfigDict) -> None:
     _set(config, _convolution("PointwiseGlobalConv", taps=61))
 
 
+def _pointwise(config: ConfigDict) -> None:
+    """The config's mixer in the convolution's place in gconv's block."""
+    config.model.mixer_options.mixer = config.model.mixer
+    config.model.mixer = "gconv.models.mixers.PointwiseMixer"
+
+
 def matrix(config: ConfigDict) -> None:
     """gconv with a matrix over positions in the convolution's place: for the ladder from convolution to attention."""
-    config.model.mixer = "gconv.models.mixers.PointwiseMatrix"
-    config.model.mixer_options = ConfigDict({"shared": False, "rank": 0, "scale": 0.02})
+    _set(config, ("gconv.models.mixers.MixingMatrix", {"shared": False, "rank": 0, "scale": 0.02}))
+    _pointwise(config)
+
+
+def mlp_mixer_glu(config: ConfigDict) -> None:
+    """gconv with MLP-Mixer's perceptron over positions in the convolution's place: for the ladder."""
+    mlp_mixer(config)
+    config.model.mlp_ratio = 0.0
+    _pointwise(config)
+
+
+def attention_glu(config: ConfigDict) -> None:
+    """gconv with modern attention in the convolution's place: for the ladder."""
+    attention(config)
+    config.model.mlp_ratio = 0.0
+    _pointwise(config)
 
 
 def hybrid(config: ConfigDict) -> None:
@@ -252,6 +272,8 @@ MIXERS = {
     "fnet": fnet,
     "local": local,
     "matrix": matrix,
+    "mlp_mixer_glu": mlp_mixer_glu,
+    "attention_glu": attention_glu,
     "ssm": ssm,
     "hybrid": hybrid,
 }
@@ -322,7 +344,7 @@ def small(config: ConfigDict, length: int) -> None:
     config.optim.clip = 1.0
     rates(config, 3e-3, 3e-3, 0.05)
     regularize(config, 0.0, 0.0)
-    if config.mixer == "mlp_mixer":
+    if "hidden" in config.model.mixer_options:
         config.model.mixer_options.hidden = 2048 // length  # some thousand weights a layer, as the others have
     if config.mixer == "ssm":
         states(config, 16, 1)

@@ -7,7 +7,8 @@ majority, parity, memorization or compression; gconv/data/generators/probes.py d
 Sizes and numbers of examples are the papers' for mqar, recall, induction, selective_copying and compression, ours for
 the others; the block is one for all mixers: two layers with learnt positions and no perceptron, as in Zoology, but for
 the mixers that mix channels only there; attention is rotary besides, which Zoology's isn't. Convolutions and attention
-are causal; mlp_mixer, fnet, ssm and matrix aren't, and see the later tokens too, among which no answer stands.
+are causal; mlp_mixer, fnet, ssm, matrix and mlp_mixer_glu aren't, and see the later tokens too, among which no answer
+stands.
 
 published test accuracy (%): mqar: attention about 100 at every width, gated convolutions less the longer and the more
 pairs (Arora et al. 2023). recall, induction: attention and H3 above 97 (Fu et al. 2023). selective_copying: selection
@@ -134,7 +135,7 @@ def small(config: ConfigDict) -> None:
         config.data.length = 16
     config.data.options.train, config.data.options.held_out = 100_000, 2_000
     base.shape(config, 2, 32, heads=1)
-    if config.mixer == "mlp_mixer":
+    if "hidden" in config.model.mixer_options:
         config.model.mixer_options.hidden = 32
     if config.mixer == "ssm":
         base.states(config, 16, 1)

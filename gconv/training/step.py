@@ -35,7 +35,8 @@ class Sums(NamedTuple):
 def build_model(config: ml_collections.ConfigDict, spec: Spec, key: jax.Array, mesh: Mesh | None = None) -> Classifier:
     """The classifier of config.model for data of a spec; with a mesh its devices share the activations.
 
-    Its mixer is the class that config.model.mixer names by its import path, as is a kernel among the mixer's options.
+    Its mixer is the class that config.model.mixer names by its import path, as is a kernel or another mixer among the
+    mixer's options.
     UserError for options that don't fit.
     """
     options = config.to_dict()
@@ -54,7 +55,7 @@ def build_model(config: ml_collections.ConfigDict, spec: Spec, key: jax.Array, m
 
 
 def _import(options: dict[str, Any], field: str, path: str) -> None:
-    """Replaces an import path among options by what it names, and the mixer's kernel with it."""
+    """Replaces an import path among options by what it names, and with it those of a mixer's kernel or own mixer."""
     name = options[field]
     module, _, attribute = name.rpartition(".")
     try:
@@ -62,8 +63,8 @@ def _import(options: dict[str, Any], field: str, path: str) -> None:
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{path}.{field}={name!r} can't be imported: {error}") from error
     inner = options.get(f"{field}_options", {})
-    if "kernel" in inner:
-        _import(inner, "kernel", f"{path}.{field}_options")
+    for part in {"kernel", "mixer"} & inner.keys():
+        _import(inner, part, f"{path}.{field}_options")
 
 
 def initialize(

@@ -13,12 +13,12 @@ from gconv.models.mixers import (
     FNet,
     GatedGlobalConv,
     GlobalConv,
+    MixingMatrix,
     MlpMixer,
     PlainGlobalConv,
     PointwiseGlobalConv,
-    PointwiseMatrix,
+    PointwiseMixer,
 )
-from gconv.models.mixers.matrix import MixingMatrix
 from gconv.models.mixers.state_space import hippo_normal
 from gconv.ops.convolution import BOUNDARIES, global_conv
 
@@ -26,6 +26,12 @@ FEATURES, LENGTH = 8, 12
 COMMON = {"dropout": 0.0, "dtype": jnp.float32}
 CONV = {"boundary": "bidirectional", "kernel_options": {"scale": 0.5}}
 MATRIX = {"shared": False, "rank": 0, "scale": 0.5}
+
+
+def pointwise(mixer, **options):
+    return PointwiseMixer(FEATURES, LENGTH, mixer=mixer, **options, **COMMON, rngs=nnx.Rngs(0))
+
+
 MIXERS = {
     "global_conv": lambda: GlobalConv(FEATURES, LENGTH, boundary="bidirectional", rngs=nnx.Rngs(0)),
     "gconv": lambda: PointwiseGlobalConv(FEATURES, LENGTH, **CONV, **COMMON, rngs=nnx.Rngs(0)),
@@ -35,8 +41,10 @@ MIXERS = {
     "attention": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=True, **COMMON, rngs=nnx.Rngs(0)),
     "transformer": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=False, **COMMON, rngs=nnx.Rngs(0)),
     "short": lambda: Attention(FEATURES, LENGTH, heads=2, rotary=True, short_conv=True, **COMMON, rngs=nnx.Rngs(0)),
-    "matrix": lambda: PointwiseMatrix(FEATURES, LENGTH, **MATRIX, **COMMON, rngs=nnx.Rngs(0)),
-    "rank": lambda: PointwiseMatrix(FEATURES, LENGTH, **MATRIX | {"rank": 2}, **COMMON, rngs=nnx.Rngs(0)),
+    "matrix": lambda: pointwise(MixingMatrix, **MATRIX),
+    "rank": lambda: pointwise(MixingMatrix, **MATRIX | {"rank": 2}),
+    "mlp_mixer_glu": lambda: pointwise(MlpMixer, hidden=16),
+    "attention_glu": lambda: pointwise(Attention, heads=2, rotary=True),
     "mlp_mixer": lambda: MlpMixer(FEATURES, LENGTH, hidden=16, **COMMON, rngs=nnx.Rngs(0)),
     "fnet": lambda: FNet(FEATURES, LENGTH, **COMMON, rngs=nnx.Rngs(0)),
     "ssm": lambda: S5(FEATURES, LENGTH, states=4, **COMMON, rngs=nnx.Rngs(0)),
@@ -203,12 +211,23 @@ def test_token_mixing_is_the_published_formula_and_a_convolution_only_if_it_is_c
         mixer(jnp.swapaxes(x[:, :7], 1, 2))
 
 
+@pytest.mark.parametrize("name", ["matrix", "mlp_mixer_glu", "attention_glu"])
+def test_another_mixer_in_gconvs_block_is_the_published_formula(name):
+    whole, x = MIXERS[name](), inputs()
+    inner, skip = whole.conv.mixer, whole.conv.skip[...]
+    h = jax.nn.gelu(channels_last(inner)(x) + skip * x, approximate=False)
+    a, b = jnp.split(h @ whole.glu.kernel[...] + whole.glu.bias[...], 2, axis=-1)
+    np.testing.assert_allclose(channels_last(whole)(x), a * jax.nn.sigmoid(b), atol=1e-5)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_mixing_matrix_is_one(shared):
-    x = jnp.swapaxes(inputs(), 1, 2)
-    free = MixingMatrix(FEATURES, LENGTH, shared=shared, rank=0, scale=0.5, rngs=nnx.Rngs(0))
+    def made(rank, scale=0.5):
+        return MixingMatrix(FEATURES, LENGTH, shared=shared, rank=rank, scale=scale, **COMMON, rngs=nnx.Rngs(0))
+
+    x, free = jnp.swapaxes(inputs(), 1, 2), made(0)
     weights = jnp.broadcast_to(free.weights[...], (FEATURES, LENGTH, LENGTH))
-    expected = jnp.stack([x[:, c] @ weights[c].T for c in range(FEATURES)], 1) + free.skip[...][:, None] * x
+    expected = jnp.stack([x[:, c] @ weights[c].T for c in range(FEATURES)], 1)
     np.testing.assert_allclose(free(x), expected, atol=1e-5)
 
     # Circulant, it is a global convolution.
@@ -216,18 +235,15 @@ def test_a_mixing_matrix_is_one(shared):
     taps = jax.random.normal(jax.random.key(2), (len(free.weights[...]), LENGTH))
     free.weights[...] = taps[:, (t - t[:, None]) % LENGTH]
     conv = global_conv(x, jnp.broadcast_to(taps, (FEATURES, LENGTH)), layout="bcl", method="matrix")
-    np.testing.assert_allclose(free(x), conv + free.skip[...][:, None] * x, atol=1e-5)
+    np.testing.assert_allclose(free(x), conv, atol=1e-5)
 
-    ranked = MixingMatrix(FEATURES, LENGTH, shared=shared, rank=2, scale=0.5, rngs=nnx.Rngs(0))
-    unit = MixingMatrix(FEATURES, LENGTH, shared=shared, rank=2, scale=1e-20, rngs=nnx.Rngs(0))
-    matrices = jax.vmap(lambda e: ranked(e) - ranked.skip[...][:, None] * e, out_axes=-1)(
-        jnp.broadcast_to(jnp.eye(LENGTH)[:, None, None], (LENGTH, 1, FEATURES, LENGTH))
-    )[0]  # [c, t, s]
+    units = jnp.broadcast_to(jnp.eye(LENGTH)[:, None, :], (LENGTH, FEATURES, LENGTH))
+    matrices = jnp.transpose(made(2)(units), (1, 2, 0))  # [c, t, s]
     assert jnp.allclose(matrices[0], matrices[1], atol=1e-5) == shared
     down = jnp.eye(LENGTH, k=-1)
     for matrix in matrices:  # of displacement rank 2: what differs from the matrix shifted along its diagonal
         assert jnp.linalg.matrix_rank(matrix - down @ matrix @ down.T, rtol=1e-4) == 2
-    np.testing.assert_allclose(unit(x), 0 * x + unit.skip[...][:, None] * x, atol=1e-6)
+    np.testing.assert_allclose(made(2, scale=1e-20)(x), 0 * x, atol=1e-6)  # L_0, the unit matrix, by a U_0 of nothing
     with pytest.raises(ValueError, match="x has length 7; this mixer takes exactly 12"):
         free(x[..., :7])
 

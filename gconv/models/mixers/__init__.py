@@ -17,8 +17,9 @@ from gconv.models.mixers.convolution import (
     PointwiseGlobalConv,
 )
 from gconv.models.mixers.fnet import FNet
-from gconv.models.mixers.matrix import PointwiseMatrix
+from gconv.models.mixers.matrix import MixingMatrix
 from gconv.models.mixers.mlp_mixer import MlpMixer
+from gconv.models.mixers.pointwise import PointwiseMixer
 from gconv.models.mixers.state_space import S5
 
 __all__ = [
@@ -28,8 +29,9 @@ __all__ = [
     "FNet",
     "GatedGlobalConv",
     "GlobalConv",
+    "MixingMatrix",
     "MlpMixer",
     "PlainGlobalConv",
     "PointwiseGlobalConv",
-    "PointwiseMatrix",
+    "PointwiseMixer",
 ]

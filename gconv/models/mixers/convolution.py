@@ -131,13 +131,14 @@ class PointwiseGlobalConv(nnx.Module):
     layout = "bcl"
 
     def __init__(self, features: int, length: int, *, dropout: float, dtype: Any, rngs: nnx.Rngs, **conv: Any):
-        self.conv = self.token_mixing(features, length, rngs, **conv)
+        self.conv = self.token_mixing(features, length, dtype, rngs, **conv)
         self.glu = Linear(features, 2 * features, layout=self.layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
         self.features = features
 
-    def token_mixing(self, features: int, length: int, rngs: nnx.Rngs, **conv: Any) -> Any:
-        """What mixes the tokens, linearly and channel by channel."""
+    def token_mixing(self, features: int, length: int, dtype: Any, rngs: nnx.Rngs, **conv: Any) -> Any:
+        """conv(x) + D ⊙ x."""
+        del dtype  # that of x will do
         return GlobalConv(features, length, **conv, skip=True, layout=self.layout, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:

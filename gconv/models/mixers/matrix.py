@@ -1,4 +1,4 @@
-"""Mixing matrices over positions that don't depend on the data: rungs between a convolution and attention."""
+"""Mixing matrices over positions that don't depend on the data."""
 
 from typing import Any
 
@@ -7,21 +7,34 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gconv.models.kernels import KernelParam
-from gconv.models.mixers.convolution import PointwiseGlobalConv
 from gconv.ops import cost, global_conv
 
 
 class MixingMatrix(nnx.Module):
-    """y[:, c] = M_c x[:, c] + D[c] x[:, c] with a matrix over positions for each channel, or one `shared` by all.
+    """y[:, c] = M_c x[:, c] with a matrix over positions for each channel, or one `shared` by all.
 
     rank = 0 is a free matrix of length² weights. Otherwise M = Σ_{i<rank} L_i U_i, lower and upper triangular Toeplitz
     matrices, which are the matrices of displacement rank up to `rank` (Kailath, Kung & Morf 1979): rank 2 contains
     every Toeplitz matrix. Weights start as `scale` times standard normal ones, and L_0 at the unit matrix.
     """
 
-    def __init__(self, features: int, length: int, *, shared: bool, rank: int, scale: float, rngs: nnx.Rngs):
+    layout = "bcl"
+
+    def __init__(
+        self,
+        features: int,
+        length: int,
+        *,
+        shared: bool,
+        rank: int,
+        scale: float,
+        dropout: float,
+        dtype: Any,
+        rngs: nnx.Rngs,
+    ):
         if rank < 0 or not scale > 0:
             raise ValueError(f"rank must be at least 0 and scale positive; got {rank} and {scale}")
+        del dropout, dtype  # the block's follows, and the dtype of x will do
         self.features, self.length, self.rank = features, length, rank
         channels = 1 if shared else features
         shape = (channels, 2, rank, length) if rank else (channels, length, length)
@@ -29,7 +42,6 @@ class MixingMatrix(nnx.Module):
         if rank:
             weights = weights.at[:, 0, 0, 0].add(1.0)
         self.weights = KernelParam(weights)
-        self.skip = nnx.Param(jax.random.normal(rngs.params(), (features,)), axes=("channels",))
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:
         """x (batch, features, length) → the same shape. ValueError for another length."""
@@ -38,9 +50,6 @@ class MixingMatrix(nnx.Module):
             raise ValueError(f"x has length {x.shape[2]}; this mixer takes exactly {self.length}")
         if mask is not None:
             x = jnp.where(mask[:, None, :], x, 0)
-        return self._mixed(x) + self.skip[...][:, None] * x
-
-    def _mixed(self, x: jax.Array) -> jax.Array:
         if not self.rank:
             weights = jnp.broadcast_to(self.weights[...], (self.features, self.length, self.length))
             return jnp.einsum("cts,bcs->bct", weights.astype(x.dtype), x)
@@ -57,10 +66,3 @@ class MixingMatrix(nnx.Module):
             return cost.dense(self.features, length, length)
         once = cost.global_conv(length, self.features, length, "causal")
         return cost.Flops(2 * self.rank * once.fft, 2 * self.rank * once.direct)
-
-
-class PointwiseMatrix(PointwiseGlobalConv):
-    """The block of `PointwiseGlobalConv` with a mixing matrix in the convolution's place; `options` are its own."""
-
-    def token_mixing(self, features: int, length: int, rngs: nnx.Rngs, **options: Any) -> Any:
-        return MixingMatrix(features, length, **options, rngs=rngs)
