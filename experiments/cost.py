@@ -3,7 +3,8 @@
 FLOPs (`gconv.ops.cost`) of the forward pass of one layer for one token, width 256. Tokens are mixed by attention or by
 the question's circular convolution, computed directly or by FFT. First the mixing alone, then with the mixer's own
 dense layers (attention's four projections, gconv's gated linear unit), then with the block's perceptron of four times
-the width. Beside that the least memory traffic of each operation, on batches of the tasks' lengths.
+the width. Beside that the least memory traffic of each operation, on batches of the tasks' lengths, and the memory that
+its value and gradients take as compiled.
 """
 
 import functools
@@ -19,6 +20,7 @@ from gconv import cli
 from gconv.errors import UserError
 from gconv.models.kernels import taps_of
 from gconv.ops import cost, global_conv
+from gconv.ops.attention import attention
 from gconv.training.metrics import write_json
 
 FEATURES = 256
@@ -26,6 +28,7 @@ LENGTHS = [2**i for i in range(4, 17)]
 METHODS = ("attention", "direct", "FFT")
 WITH = ("mixing alone", "with its dense layers", "with the perceptron")
 FACTORS = (2, 12, 24)  # layers; 12 or 24 are the question's
+MEMORY_LENGTHS = [4**i for i in range(2, 9)]
 TASK_LENGTHS = (1024, 2048, 4096, 16384)
 BATCH, HIDDEN, ITEMSIZE, HEAD_SIZE = 16, 256, 4, 32
 
@@ -62,11 +65,11 @@ def operations(length: int) -> dict[str, tuple[float, int]]:
     taps = taps_of(length, "bidirectional")
     conv = cost.global_conv(length, FEATURES, taps, "bidirectional")
     moved = cost.global_conv_bytes(BATCH, length, FEATURES, taps, ITEMSIZE)
-    attention, perceptron = cost.attention(length, FEATURES), cost.token_perceptron(length, FEATURES, HIDDEN)
+    scores, perceptron = cost.attention(length, FEATURES), cost.token_perceptron(length, FEATURES, HIDDEN)
     return {
         "global convolution by FFT": (BATCH * conv.fft, moved),
         "global convolution by its sum": (BATCH * conv.direct, moved),
-        "attention": (BATCH * attention.fft, cost.attention_bytes(BATCH, length, FEATURES, ITEMSIZE)),
+        "attention": (BATCH * scores.fft, cost.attention_bytes(BATCH, length, FEATURES, ITEMSIZE)),
         f"token perceptron of {HIDDEN} units": (
             BATCH * perceptron.fft,
             cost.token_perceptron_bytes(BATCH, length, FEATURES, HIDDEN, ITEMSIZE),
@@ -100,6 +103,27 @@ def compiled_flops(length: int) -> dict[str, float]:
     }
 
 
+def compiled_memory(length: int) -> dict[str, int]:
+    """Bytes that XLA gives the value and the gradients of what mixes tokens, and what it keeps for them, on a CPU."""
+
+    def taken(f: Callable[..., jax.Array], *shapes: tuple[int, ...]) -> int:
+        def value_and_gradients(dy: jax.Array, *operands: jax.Array) -> Any:
+            y, pull = jax.vjp(f, *operands)
+            return y, pull(dy)
+
+        operands = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (shapes[0], *shapes))
+        memory: Any = jax.jit(value_and_gradients).lower(*operands).compile().memory_analysis()
+        return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
+
+    convolution = functools.partial(global_conv, boundary="circular", layout="bcl", method="fft")
+    of_heads = 3 * [(BATCH, length, FEATURES // HEAD_SIZE, HEAD_SIZE)]
+    return {
+        "convolution by FFT, circular": taken(convolution, (BATCH, FEATURES, length), (FEATURES, length)),
+        "attention, all scores at once": taken(jax.nn.dot_product_attention, *of_heads),
+        "attention, some queries at a time": taken(attention, *of_heads),
+    }
+
+
 def measure() -> dict[str, Any]:
     return {
         "lengths": {str(length): flops(length) for length in LENGTHS},
@@ -108,6 +132,7 @@ def measure() -> dict[str, Any]:
             str(length): {name: list(both) for name, both in operations(length).items()} for length in TASK_LENGTHS
         },
         "compiled": {str(length): compiled_flops(length) for length in TASK_LENGTHS},
+        "memory": {str(length): compiled_memory(length) for length in MEMORY_LENGTHS},
     }
 
 
@@ -166,7 +191,16 @@ def table(record: dict[str, Any]) -> str:
         "",
         "As compiled: what XLA counts in its own program for a CPU. It takes a complex transform of N points for",
         "8 N ⌊log₂N⌋ where the formula has 5 N log₂N, and counts a softmax and the kernel's transform too.",
+        "",
+        "Memory with the gradients, by XLA's account of its program for a CPU, in units of the layer's input x:",
+        "",
     ]
+    names = list(record["memory"][str(MEMORY_LENGTHS[0])])
+    lines += ["| length | x, MB | " + " | ".join(names) + " |", "|---:|---:|" + "---:|" * len(names)]
+    for length in MEMORY_LENGTHS:
+        x = BATCH * length * FEATURES * ITEMSIZE
+        cells = [f"{record['memory'][str(length)][name] / x:,.1f}" for name in names]
+        lines.append(f"| {length:,} | {x / 1e6:,.1f} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

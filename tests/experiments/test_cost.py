@@ -10,6 +10,11 @@ from gconv.models.mixers import Attention, PointwiseGlobalConv
 from gconv.training.metrics import read_json
 
 
+@pytest.fixture(scope="module")
+def measured():
+    return cost.measure()
+
+
 def test_costs_are_those_of_the_mixers():
     options = {"dropout": 0.0, "dtype": jnp.float32, "rngs": nnx.Rngs(0)}
     at = cost.flops(64)
@@ -22,8 +27,8 @@ def test_costs_are_those_of_the_mixers():
         assert costs[2] - costs[1] == pytest.approx(2 * 2 * 4 * 256**2)  # two layers, a multiply-add as two
 
 
-def test_attention_pays_for_as_many_layers_as_the_formulas_say():
-    record = cost.measure()
+def test_attention_pays_for_as_many_layers_as_the_formulas_say(measured):
+    record = measured
     # Alone 4L to 2L; with dense layers 8d + 4L to 4d + 2L: two layers of direct sums, whatever the length.
     for length in cost.LENGTHS:
         assert cost.ratio(record, length, "direct", 0) == cost.ratio(record, length, "direct", 1) == 2
@@ -41,7 +46,17 @@ def test_the_length_from_which_the_fft_costs_less():
     assert cost.flops(first - 1)["FFT"][0] >= cost.flops(first - 1)["direct"][0]
 
 
-def test_the_published_table_is_that_of_its_record():
+def test_memory_is_that_of_what_is_kept(measured):
+    """In units of x: attention holds four arrays of scores at once, each of length² a head, and a head is 32 wide."""
+    for length, of in ((int(length), of) for length, of in measured["memory"].items()):
+        x = cost.BATCH * length * cost.FEATURES * cost.ITEMSIZE
+        fft, whole, blocks = (bytes_ / x for bytes_ in of.values())
+        assert 4 < fft < 6
+        assert 4 * length / 32 < whole < 4 * length / 32 + 8
+        assert blocks < 12 if length == 65_536 else blocks <= whole + 0.1
+
+
+def test_the_published_table_is_that_of_its_record(measured):
     folder = RECORDS / "cost"
     record = read_json(folder / "cost.json")
-    assert record == cost.measure() and cost.table(record) == (folder / "cost.md").read_text()
+    assert record == measured and cost.table(record) == (folder / "cost.md").read_text()

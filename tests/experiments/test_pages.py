@@ -93,6 +93,17 @@ def test_what_the_answer_says_of_layers_paid_for_is_in_the_records():
     assert (first(12, 1), first(12, 2), first(24, 2)) == (2800, 14_100, 29_700)
 
 
+def test_what_the_answer_says_of_memory_is_in_the_records():
+    record = json.loads((RECORDS / "cost/cost.json").read_text())["memory"]
+    of_x = {
+        int(length): [bytes_ / (cost.BATCH * int(length) * cost.FEATURES * cost.ITEMSIZE) for bytes_ in of.values()]
+        for length, of in record.items()
+    }
+    assert {round(fft) for length, (fft, _, _) in of_x.items() if length > 16} == {5} and of_x[16][0] < 5.6
+    assert round(of_x[1024][1]) == 134 and round(of_x[65_536][1], -2) == 8200
+    assert (round(of_x[4096][2]), round(of_x[65_536][2])) == (57, 11)
+
+
 def test_what_the_answer_says_of_interactions_is_in_the_records():
     record = json.loads((RECORDS / "interactions/trained.json").read_text())
     found = {key: {m.seed: m for m in models} for key, models in interactions.groups(record).items()}
