@@ -12,8 +12,9 @@ published task by task (85.69 on average over LRA, Miralles-González et al. 202
 expected time: the full 500,000 steps need an accelerator and have not been run here; a 2-core CPU would take months.
   :MIXER,smoke  under a minute on a CPU, on images of 32 × 32.
   :MIXER,KERNEL,side32  then side64 and side128, each with --config.init_from=RUN of the one before: by progressive
-resolution, for the kernels that can be sampled more densely (multi_scale, multi_resolution, implicit, diagonal).
-  :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
+resolution, for the kernels that can be sampled more densely (multi_scale, multi_resolution, implicit, diagonal). Each
+side takes half the steps of the one before. experiments/progressive.py is all three in one command.
+  :MIXER,small  one block and recipe for every mixer, and a quarter of the side; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, no dropout, AdamW 5e-4 for kernels and the
 rest, squash .001, kernel dropout .3, batches of 16, 50 epochs. Not as published: layer norm for batch norm, and 10k
@@ -71,6 +72,7 @@ UNSAMPLED = tuple(base.KERNELS[name][0] for name in ("free", "fourier"))
 
 def side(config: ConfigDict, pixels: int) -> None:
     """Images averaged to pixels × pixels; a kernel's taps cover the image, whatever its side."""
+    config.steps = config.steps * 32 // pixels
     config.data.pool, config.data.length = 128 // pixels, pixels**2
     options = config.model.mixer_options
     if "kernel" in options and not options.taps:  # taps of a number of their own know no length
@@ -90,6 +92,9 @@ def smoke(config: ConfigDict) -> None:
 
 
 def small(config: ConfigDict) -> None:
-    """Images averaged to 32 × 32."""
-    base.small(config, length=1024)
-    config.data.pool = 4
+    """Images of a quarter of the side, 32 × 32 unless another was asked for."""
+    base.small(config, length=config.data.length // 16)
+    config.data.pool *= 4
+    options = config.model.mixer_options
+    if "kernel_length" in options:
+        options.kernel_length //= 16

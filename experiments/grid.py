@@ -40,6 +40,7 @@ class Table(NamedTuple):
     seeds: tuple[int, ...] = (0, 1, 2)
     sweep: tuple[Mapping[str, Any], ...] = ({},)  # overrides that are tried in each cell
     note: str = ""  # what a reader must know, below the table
+    starts_from: Mapping[str, str] = {}  # column → the one whose run of the same row and seed its runs start from
     # What is measured of the trained models: called with the folders of the finished runs and that of its records.
     measure: Callable[[list[Path], Path], None] | None = None
 

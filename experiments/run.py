@@ -31,7 +31,10 @@ from gconv.training.metrics import in_use, read_json, write_json
 
 
 def missing(table: grid.Table, preset: str, root: Path) -> list[grid.Run]:
-    """The runs that can be made now: a sweep's first seed everywhere, and the other seeds once it has decided."""
+    """The runs that can be made now: a sweep's first seed everywhere, and the other seeds once it has decided.
+
+    Those that start from another run wait for it.
+    """
     found = []
     for _, _, points in grid.runs(table, preset):
         first = [grid.record(point[0], root) for point in points]
@@ -39,18 +42,33 @@ def missing(table: grid.Table, preset: str, root: Path) -> list[grid.Run]:
         best = grid.best_point(first)
         if best is not None:
             found += [run for run in points[best][1:] if grid.record(run, root)["state"] == "not run"]
-    return found
+    starts = [(run, _start_of(run, table, root)) for run in found]
+    return [run for run, start in starts if start is None or (start / "result.json").exists()]
 
 
-def still_to_come(table: grid.Table, preset: str, root: Path) -> int:
-    """How many runs are missing, those included that wait for a sweep."""
-    count = 0
+def _start_of(run: grid.Run, table: grid.Table, root: Path) -> Path | None:
+    """The folder of the run from whose best parameters this one starts, if from any."""
+    if run.column not in table.starts_from:
+        return None
+    return run._replace(column=table.starts_from[run.column]).folder(root)
+
+
+def arguments(run: grid.Run, table: grid.Table, root: Path, data_dir: str) -> list[str]:
+    """All that `python -m gconv.main` is given for a run."""
+    start = _start_of(run, table, root)
+    start_from = [] if start is None else [f"--config.init_from={start}"]
+    return [*run.command(root), *start_from, f"--config.data_dir={data_dir}"]
+
+
+def still_to_come(table: grid.Table, preset: str, root: Path) -> list[grid.Run]:
+    """The runs that are missing, those included that wait for another or for a sweep, then at its first point."""
+    found = []
     for _, _, points in grid.runs(table, preset):
         first = [grid.record(point[0], root) for point in points]
-        best = grid.best_point(first)
-        count += sum(r["state"] == "not run" for r in first)
-        count += sum(grid.record(run, root)["state"] == "not run" for run in points[best or 0][1:])
-    return count
+        found += [point[0] for point, r in zip(points, first, strict=True) if r["state"] == "not run"]
+        rest = points[grid.best_point(first) or 0][1:]
+        found += [run for run in rest if grid.record(run, root)["state"] == "not run"]
+    return found
 
 
 def run_all(table: grid.Table, preset: str, root: Path, jobs: int, data_dir: str) -> int:
@@ -69,7 +87,7 @@ def run_all(table: grid.Table, preset: str, root: Path, jobs: int, data_dir: str
             waiting = [run for run in missing(table, preset, root) if run not in mine] if idle else []
             free = [run for run in waiting if not in_use(run.folder(root))]  # not of another runner, alive or killed
             for share, run in zip(idle, free, strict=False):
-                active[share] = (run, _start(run, root, shares[share], data_dir), time.monotonic())
+                active[share] = (run, _start(run, table, root, shares[share], data_dir), time.monotonic())
             if not active and not waiting:
                 return failures
             time.sleep(0.5)
@@ -79,7 +97,7 @@ def run_all(table: grid.Table, preset: str, root: Path, jobs: int, data_dir: str
                 del active[share]
                 taken.append(time.monotonic() - began)
                 failures += _finished(run, process, root)
-                left = still_to_come(table, preset, root)
+                left = len(still_to_come(table, preset, root))
                 say(f"{left} runs left, about {_duration(left * statistics.mean(taken) / jobs)}")
     finally:
         for _, process, _ in active.values():
@@ -88,12 +106,12 @@ def run_all(table: grid.Table, preset: str, root: Path, jobs: int, data_dir: str
             process.wait()
 
 
-def _start(run: grid.Run, root: Path, cores: list[int], data_dir: str) -> subprocess.Popen:
+def _start(run: grid.Run, table: grid.Table, root: Path, cores: list[int], data_dir: str) -> subprocess.Popen:
     folder = run.folder(root)
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ}
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / ".compiled"))  # seeds share their programs
-    command = [sys.executable, "-m", "gconv.main", *_settled(run, root).command(root), f"--config.data_dir={data_dir}"]
+    command = [sys.executable, "-m", "gconv.main", *arguments(_settled(run, root), table, root, data_dir)]
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores or mine)  # a child inherits it
     try:
@@ -165,30 +183,31 @@ def main(argv: list[str]) -> None:
     waiting = missing(table, flags.FLAGS.preset, root)
     if flags.FLAGS.commands:
         for run in waiting:
-            print(
-                shlex.join(
-                    ["python", "-m", "gconv.main", *run.command(root), f"--config.data_dir={flags.FLAGS.data_dir}"]
-                )
-            )
+            print(shlex.join(["python", "-m", "gconv.main", *arguments(run, table, root, flags.FLAGS.data_dir)]))
         return
     if flags.FLAGS.dry_run:
         known = [record for name in grid.names() for record in grid.read_records(name, flags.FLAGS.preset)]
-        seconds = projected_seconds(waiting, known + grid.collect(table, flags.FLAGS.preset, root))
+        left = still_to_come(table, flags.FLAGS.preset, root)
+        seconds = projected_seconds(left, known + grid.collect(table, flags.FLAGS.preset, root))
         if not flags.FLAGS.preset:
             from experiments import lra  # the cost model, for what was never timed
 
             h200 = lra.DEVICES["one H200"]
             seconds = [
                 s or 3600 * lra.hours(lra.training(grid.config_of(run)), h200)
-                for run, s in zip(waiting, seconds, strict=True)
+                for run, s in zip(left, seconds, strict=True)
             ]
             print("hours that weren't measured are projected for one H200, by the cost model")
-        for run, s in zip(waiting, seconds, strict=True):
-            print(f"{run.column} | {run.row} | {_point(run)}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")
-        left = still_to_come(table, flags.FLAGS.preset, root)
+        for run, s in zip(left, seconds, strict=True):
+            if run in waiting:
+                print(f"{run.column} | {run.row} | {_point(run)}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")
         timed = [s for s in seconds if s is not None]
-        hours = f"about {left * statistics.mean(timed) / 3600:.1f} h in all" if timed else "nothing like them was timed"
-        print(f"{left} runs missing, {left - len(waiting)} of them after a sweep: {hours}")
+        hours = (
+            f"about {len(left) * statistics.mean(timed) / 3600:.1f} h in all"
+            if timed
+            else "nothing like them was timed"
+        )
+        print(f"{len(left)} runs missing, {len(left) - len(waiting)} of them after others: {hours}")
         return
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,7 @@ def test_validation_with_the_first_seed_decides_which_seeds_are_run(tmp_path):
     first = run.missing(SMALL, "small", tmp_path)
     assert [(r.row, r.seed, r.swept["optim.lr"]) for r in first] == [("a", 0, 0.1), ("a", 0, 0.2), ("b", 0, 0.1),
                                                                    ("b", 0, 0.2)]  # fmt: skip
-    assert run.still_to_come(SMALL, "small", tmp_path) == 8
+    assert len(run.still_to_come(SMALL, "small", tmp_path)) == 8
     finish(tmp_path, first[0], val=0.3, test=0.9)
     finish(tmp_path, first[1], val=0.4, test=0.2)  # better on validation, whatever the test says
     then = run.missing(SMALL, "small", tmp_path)
@@ -113,6 +113,24 @@ def test_validation_with_the_first_seed_decides_which_seeds_are_run(tmp_path):
     kept = grid.collect(SMALL, "small", tmp_path)
     assert [(r["seed"], r["state"]) for r in kept if r["selected"]] == [(0, "finished"), (1, "not run"), (2, "not run")]
     assert kept[0]["result"]["train_seconds"] == 1.5 and not kept[0]["selected"]
+
+
+def test_a_run_that_starts_from_another_waits_for_it(tmp_path):
+    first, then = (Part("listops", {"data.length": length}) for length in (8, 16))
+    staged = SMALL._replace(columns={"8": first, "16": then}, sweep=({},), starts_from={"16": "8"})
+    waiting = run.missing(staged, "small", tmp_path)
+    assert {r.column for r in waiting} == {"8"} and len(waiting) == 6
+    assert not any("init_from" in part for part in run.arguments(waiting[4], staged, tmp_path, "data"))
+    finish(tmp_path, waiting[4], val=0.3, test=0.3)
+    assert len(run.still_to_come(staged, "small", tmp_path)) == 11
+    (ready,) = [r for r in run.missing(staged, "small", tmp_path) if r.column == "16"]
+    assert (ready.row, ready.seed) == (waiting[4].row, waiting[4].seed) == ("b", 1)
+    assert run.arguments(ready, staged, tmp_path, "data")[-2:] == [
+        f"--config.init_from={waiting[4].folder(tmp_path)}",
+        "--config.data_dir=data",
+    ]
+    alone = staged._replace(columns={"16": then})  # as --columns makes it
+    assert run.missing(alone, "small", tmp_path) == [ready]
 
 
 def test_the_finished_runs_of_the_best_points_are_measured(tmp_path, monkeypatch):
@@ -284,7 +302,7 @@ def test_a_runner_waits_for_runs_that_outlived_it(tmp_path, monkeypatch):
         monkeypatch.setattr(run, "time", types.SimpleNamespace(monotonic=time.monotonic, sleep=slept))
         assert run.run_all(SMALL, "small", tmp_path, jobs=2, data_dir="data") == 0
     assert not (held / "log.txt").exists()
-    assert run.still_to_come(SMALL, "small", tmp_path) == 0
+    assert len(run.still_to_come(SMALL, "small", tmp_path)) == 0
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/records").glob("*/*.jsonl")), ids=str)

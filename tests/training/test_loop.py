@@ -463,4 +463,10 @@ def test_progressive_resolution_keeps_the_parameters():
     made = [pathx.get_config(f"gconv,implicit,side{side}") for side in (32, 64, 128)]
     assert [m.data.length for m in made] == [1024, 4096, 16384] and [m.data.pool for m in made] == [4, 2, 1]
     assert len({parameters(m) for m in made}) == 1
+    assert [m.steps for m in made] == [500_000, 250_000, 125_000]
     assert pathx.get_config("local,side64").model.mixer_options.kernel_length == 0  # taps know no length
+    small = [pathx.get_config(f"gconv,side{side},small,implicit") for side in (32, 64, 128)]
+    assert [(m.data.length, m.data.pool) for m in small] == [(64, 16), (256, 8), (1024, 4)]
+    assert {m.model.mixer_options.kernel_length for m in small} == {64} and len({m.steps for m in small}) == 1
+    whole = pathx.get_config("gconv,small")
+    assert (whole.data.length, whole.data.pool, whole.model.mixer_options.kernel_length) == (1024, 4, 0)
