@@ -286,6 +286,35 @@ def test_a_state_space_starts_at_the_normal_part_of_hippo():
     assert (eigenvalues.imag > 0).all() and np.allclose(vectors.conj().T @ vectors, np.eye(3))
 
 
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_a_state_space_starts_as_published(blocks):
+    """Λ of HiPPO, block by block; B and C of LeCun's variance in its eigenvectors' basis; Δ log-uniform."""
+    features, states = 64, 32
+    mixer = S5(features, LENGTH, states=states, blocks=blocks, **COMMON, rngs=nnx.Rngs(0))
+    eigenvalues, vectors = hippo_normal(2 * states // blocks)
+    found = -np.exp(mixer.log_decay[...]) + 1j * mixer.frequency[...]
+    np.testing.assert_allclose(found, np.tile(eigenvalues, blocks), rtol=1e-4)
+    basis = np.kron(np.eye(blocks), vectors)  # with its conjugate, unitary: what is real is twice the real part
+    b, c = (np.asarray(part[..., 0] + 1j * part[..., 1]) for part in (mixer.b[...], mixer.c[...]))
+    for start, expected in ((2 * (basis @ b).real, features), (2 * (c @ basis.conj().T).real, 2 * states)):
+        assert start.std() == pytest.approx(1 / np.sqrt(expected), rel=0.05)
+        np.testing.assert_allclose(start.mean(), 0, atol=0.02)
+    np.testing.assert_allclose(basis.conj().T @ (2 * (basis @ b).real), b, atol=1e-5)
+    np.testing.assert_allclose((2 * (c @ basis.conj().T).real) @ basis, c, atol=1e-5)
+    steps = np.sort(mixer.log_step[...])
+    assert np.log(0.001) < steps[0] < np.log(0.002) and np.log(0.05) < steps[-1] < np.log(0.1)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_dense_layers_are_split_along_their_inner_axis(name):
+    """Into a block's hidden units or heads and out of them: only those are split, so that partial sums meet once."""
+    for path, leaf in nnx.to_flat_state(nnx.state(MIXERS[name]())):
+        if path[-1] == "kernel" and len(leaf.shape) == 2 and path[-2] in ("qkv", "glu", "gate", "up"):
+            assert leaf.get_metadata()["axes"][1] in ("hidden", "heads"), path
+        elif path[-1] == "kernel" and len(leaf.shape) == 2 and path[-2] in ("out", "down"):
+            assert leaf.get_metadata()["axes"][0] in ("hidden", "heads"), path
+
+
 def test_lengths_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="x has length 12; this causal layer takes at most 11"):
         GlobalConv(FEATURES, 11, boundary="causal", rngs=nnx.Rngs(0))(inputs())
