@@ -9,6 +9,7 @@ import importlib
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,10 +122,11 @@ def config_of(run: Run) -> ConfigDict:
 def record(run: Run, root: Path) -> dict[str, Any]:
     """What is kept of a run: what it was, its state, and if it finished its result.
 
-    A folder whose run had other fields, before the table was changed, is not this one: `gconv.main` will refuse it.
+    A folder whose run had another config or other fields, before the table was changed, is not this one: `gconv.main`
+    will refuse it.
     """
     folder, kept = run.folder(root), {**run._asdict()}
-    if (folder / "result.json").exists() and _has_fields(folder, {**run.overrides, **run.swept, "seed": run.seed}):
+    if (folder / "result.json").exists() and _is_of(folder, run):
         result = read_json(folder / "result.json")
         seconds = sum(line.get("seconds", 0.0) for line in read_jsonl(folder / "timings.jsonl"))
         return {**kept, "state": "finished", "result": {**result, "train_seconds": seconds}}
@@ -133,8 +135,12 @@ def record(run: Run, root: Path) -> dict[str, Any]:
     return {**kept, "state": "not run"}
 
 
-def _has_fields(folder: Path, fields: dict[str, Any]) -> bool:
-    config = read_json(folder / "config.json")
+def _is_of(folder: Path, run: Run) -> bool:
+    """Whether a folder holds that run: by the config's name in its command, and by the fields that the table sets."""
+    command, config = shlex.split(read_json(folder / "run.json")["command"]), read_json(folder / "config.json")
+    if f"--config={run.config.removesuffix(',match=time')}" not in command:  # by then the width was known
+        return False
+    fields = {**run.overrides, **run.swept, "seed": run.seed}
     return all(functools.reduce(lambda c, key: c.get(key, {}), f.split("."), config) == fields[f] for f in fields)
 
 

@@ -16,7 +16,7 @@ TABLE = Table(
         "displacement rank 4": Part("matrix", {"model.mixer_options.rank": 4, **PERCEPTRON}),
         "untied matrix, one a channel": Part("matrix", PERCEPTRON),
         "untied matrix, one for all": Part("matrix", {"model.mixer_options.shared": True, **PERCEPTRON}),
-        "token perceptron": Part("mlp_mixer_glu", PERCEPTRON),
+        "token perceptron, GELU and GLU": Part("mlp_mixer_glu", PERCEPTRON),
         "attention, GELU and GLU": Part("attention_glu", PERCEPTRON),
         "token perceptron (MLP-Mixer)": Part("mlp_mixer", PERCEPTRON),
         "attention": Part("attention", PERCEPTRON),

@@ -140,6 +140,9 @@ def _finished(run: grid.Run, process: subprocess.Popen, root: Path) -> int:
         accuracies = f"test {100 * result['test_accuracy']:.1f}%, validation {100 * result['val_accuracy']:.1f}%"
         say(f"{name}: {accuracies}, {result['parameters']:,} parameters")
         return 0
+    if in_use(run.folder(root)):  # a run that another runner started while this one was starting
+        say(f"{name}: is being made by another runner")
+        return 0
     lines = (run.folder(root) / "log.txt").read_text().strip().splitlines() or ["no output"]
     reason = f"exit status {process.returncode}: {lines[-1]}"
     (run.folder(root) / "failed").write_text(reason + "\n")
@@ -182,8 +185,12 @@ def main(argv: list[str]) -> None:
     root = Path(flags.FLAGS.workdir) / argv[1] / (flags.FLAGS.preset or "full")
     waiting = missing(table, flags.FLAGS.preset, root)
     if flags.FLAGS.commands:
+        measured = [run for run in waiting if run.config.endswith(",match=time")]
         for run in waiting:
-            print(shlex.join(["python", "-m", "gconv.main", *arguments(run, table, root, flags.FLAGS.data_dir)]))
+            if run not in measured:
+                print(shlex.join(["python", "-m", "gconv.main", *arguments(run, table, root, flags.FLAGS.data_dir)]))
+        if measured:
+            say(f"not listed: {len(measured)} runs whose width is found by timing; experiments.run makes them")
         return
     if flags.FLAGS.dry_run:
         known = [record for name in grid.names() for record in grid.read_records(name, flags.FLAGS.preset)]
@@ -215,9 +222,12 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--workdir: {root} can't be written: {error.strerror}") from error
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
     failures = run_all(table, flags.FLAGS.preset, root, flags.FLAGS.jobs, flags.FLAGS.data_dir)
-    then = f"python -m experiments.table {argv[1]} --workdir={flags.FLAGS.workdir}"
-    print(f"{argv[1]}: all runs made, {failures} failed; {then}")
-    if failures:
+    preset = "" if flags.FLAGS.preset == "small" else f" --preset={flags.FLAGS.preset}"
+    then = f"python -m experiments.table {argv[1]} --workdir={flags.FLAGS.workdir}{preset}"
+    waiting = still_to_come(table, flags.FLAGS.preset, root)
+    waited = f", {len(waiting)} wait for runs that aren't there" if waiting else ""
+    print(f"{argv[1]}: {'the other' if waiting else 'all'} runs made, {failures} failed{waited}; {then}")
+    if failures or waiting:
         sys.exit(1)
     if table.measure is not None:
         with cli.output_folder(flags.FLAGS.output or root) as folder:

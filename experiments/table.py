@@ -170,11 +170,12 @@ def facts(records: Records, table: grid.Table) -> str:
         "Mean test accuracy ± half of the 95% interval over seeds; costs are given column by column where they differ,"
         " or as a range."
     ]
-    if len(table.sweep) > 1:
-        tried = "; ".join(", ".join(f"{field} {value:g}" for field, value in point.items()) for point in table.sweep)
+    points = list({json.dumps(r["swept"]): r["swept"] for r in records}.values())
+    if len(points) > 1:
+        tried = "; ".join(", ".join(f"{field} {value:g}" for field, value in point.items()) for point in points)
         lines.append(f"Chosen for each cell on validation, with the first seed, out of: {tried}.")
         chosen = {(r["row"], r["column"]): r["swept"] for r in records if r["selected"] and r["state"] == "finished"}
-        last = sum(swept == dict(table.sweep[-1]) for swept in chosen.values())
+        last = sum(swept == points[-1] for swept in chosen.values())
         lines.append(f"In {last} of {len(chosen)} cells that was the last of them.")
     if results:
         sources = dict.fromkeys(f"{r['data']['name']}: {r['data']['source']}" for r in results)
@@ -271,8 +272,8 @@ def main(argv: list[str]) -> None:
         records = grid.collect(table, preset, root)
         if flags.FLAGS.output:
             records = grid.completed(records, read_jsonl(Path(flags.FLAGS.output) / f"{preset or 'full'}.jsonl"))
-            if not any(r["state"] == "finished" for r in records):
-                raise UserError(f"--workdir: no run of {name} has finished in {root}; --output is left as it is")
+            if not any(r["state"] == "finished" and r["selected"] for r in records):
+                raise UserError(f"--workdir: no cell of {name} has a result in {root} yet; --output is left as it is")
     else:
         records = grid.read_records(name, preset)
         if not records:

@@ -76,7 +76,8 @@ def status_of(error: BaseException) -> int:
         Stopped: (75, f"stopped: {error}"),
         KeyboardInterrupt: (130, "interrupted"),
     }
-    status, line = told.get(type(error), (1, "".join(traceback.format_exception(error)).rstrip()))
+    unexpected = (1, "".join(traceback.format_exception(error)).rstrip())
+    status, line = next((how for kind, how in told.items() if isinstance(error, kind)), unexpected)
     sys.stderr.write(f"{line}\n")  # in one piece, as above
     sys.stderr.flush()
     return status

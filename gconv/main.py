@@ -34,6 +34,8 @@ def main(argv: list[str]) -> None:
         config.lock()
     except OSError as error:  # a file that isn't there shows only when its config is first used
         raise UserError(f"--config: {error}") from error
+    if "mixer" in config_flags.get_override_values(flags.FLAGS["config"]):
+        raise UserError("config.mixer can't be overridden: it is the name after the colon of --config")
     import jax  # after the flags: a typo shouldn't wait for imports
 
     from gconv.ops.partitioning import cache_by_name

@@ -51,6 +51,7 @@ SMOKE = "--config=configs/listops.py:gconv,smoke"
         ([], "both --config=configs/TASK.py:MIXER[,NAME…] and --workdir=DIR are needed"),
         ([SMOKE, "--config.data_dir=/nowhere/data"], "data_dir /nowhere/data: the folder /nowhere doesn't exist"),
         ([SMOKE, "--config.data_dir=setup.py"], "data_dir setup.py can't be written"),
+        ([SMOKE, "--config.mixer=attention"], "config.mixer can't be overridden: it is the name after the colon"),
         ([SMOKE, "--workdir=setup.py/run"], "workdir setup.py/run can't be written"),
     ],
 )

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from gconv.errors import Stopped, UserError
+from gconv.errors import Stopped, UserError, is_refused_write
 from gconv.progress import say
 from gconv.training import processes, sharding
 
@@ -39,21 +39,24 @@ class Checkpoints:
         try:
             self._manager.save(step, args=content)
         except Exception as error:  # of a save before this one too
-            raise self._unwritable(error) from error
+            self._raise_unwritable(error)
+            raise
 
     def check(self) -> None:
-        """UserError if a save in the background has failed."""
+        """Raises what a save in the background failed with: UserError for want of space or a permission."""
         try:
             self._manager.check_for_errors()
         except Exception as error:
-            raise self._unwritable(error) from error
+            self._raise_unwritable(error)
+            raise
 
     def wait(self) -> None:
         """Returns once everything saved is on disk."""
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise self._unwritable(error) from error
+            self._raise_unwritable(error)
+            raise
 
     def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """The newest whole checkpoint as (step, tree, notes), with the structure and shardings of `like`.
@@ -75,22 +78,23 @@ class Checkpoints:
 
     def _newest_whole(self, like: dict[str, jax.ShapeDtypeStruct]) -> int:
         """The step of the newest checkpoint that is what was written, 0 if there are none."""
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        damaged: list[Path] = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
             path = self._folder / str(step)
-            try:
-                tree, _ = _read(path)
-            except Exception as error:  # whatever a reader of damaged files raises
-                say(f"WARNING: checkpoint {path} is damaged: {' '.join(str(error).split())[:200]}")
-                self._set_aside(path)
+            whole = _read_whole(path)
+            if whole is None:
+                damaged.append(path)
                 continue
+            tree, _ = whole
             forms = [{name: f"{a.dtype}{list(a.shape)}" for name, a in arrays.items()} for arrays in (tree, like)]
             if forms[0] != forms[1]:
                 name = min(name for name, _ in forms[0].items() ^ forms[1].items())
                 there, here = (form.get(name, "nothing") for form in forms)
                 raise UserError(f"checkpoint {path} is of another model: {name}: {there} there, {here} here")
+            for other in damaged:  # only now: a folder without any would look like that of a new run
+                self._set_aside(other)
             return step
-        if steps:
+        if damaged:
             raise UserError(f"{self._folder}: every checkpoint is damaged; remove the run's folder to start it anew")
         return 0
 
@@ -100,8 +104,10 @@ class Checkpoints:
         number = sum(1 for _ in damaged.iterdir())
         path.rename(damaged / f"{number}-step-{path.name}")
 
-    def _unwritable(self, error: Exception) -> UserError:
-        return UserError(f"{self._folder} can't be written, and what it held before is kept: {str(error)[:300]}")
+    def _raise_unwritable(self, error: Exception) -> None:
+        if is_refused_write(error):
+            said = f"{self._folder} can't be written, and what it held before is kept: {str(error)[:300]}"
+            raise UserError(said) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -126,11 +132,10 @@ def read_newest(folder: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         raise UserError(f"{folder} isn't there: this run has saved nothing yet")
     for step in sorted((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), reverse=True):
         path = folder / str(step)
-        try:
-            tree, notes = _read(path)
-        except Exception as error:  # whatever a reader of damaged files raises
-            say(f"WARNING: checkpoint {path} is damaged: {' '.join(str(error).split())[:200]}")
+        whole = _read_whole(path)
+        if whole is None:
             continue
+        tree, notes = whole
         for name, leaf in by_path.items():
             if name not in tree or tree[name].shape != leaf.shape:
                 raise UserError(f"{path} is of another model: it has no {name} {leaf.shape}")
@@ -156,12 +161,23 @@ def _by_path(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of a checkpoint whole, in this process's memory, and its notes. ValueError if it isn't what was saved.
+def _read_whole(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """The arrays of a checkpoint, in this process's memory, and its notes; None, with a warning, if it is damaged."""
+    try:
+        return _read(path)
+    except Exception as error:  # whatever a reader of damaged files raises
+        of_the_file = FileNotFoundError | NotADirectoryError | IsADirectoryError
+        if isinstance(error, MemoryError | OSError) and not isinstance(error, of_the_file):
+            raise  # of the machine or the disk: the checkpoint may be whole
+        say(f"WARNING: checkpoint {path} is damaged: {' '.join(str(error).split())[:200]}")
+        return None
 
-    A reader of damaged files raises whatever it likes.
-    """
-    alone = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="read")
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    me = jax.process_index()  # each process that reads does so alone
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"read{me}"
+    )
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
     reader = ocp.Checkpointer(handler, multiprocessing_options=alone)
     stored = reader.metadata(path / "tree").item_metadata.tree

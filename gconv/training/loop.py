@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 
 from gconv.data import pipeline, tasks
-from gconv.errors import Stopped, UserError
+from gconv.errors import Diverged, Stopped, UserError, is_refused_write
 from gconv.progress import say
 from gconv.training import processes, sharding
 from gconv.training.checkpoint import Checkpoints, digest, read_newest
@@ -36,10 +36,17 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str, accept_c
             if run.result is not None:
                 say(f"{workdir} holds a finished run; nothing to do")
                 return run.result
-            with Checkpoints(run.path / "checkpoints") as checkpoints:
-                return _train(config, run, checkpoints)
-    except OSError as error:  # of a disk that is full
-        raise UserError(f"workdir {workdir} can't be written: {error.strerror}") from error
+            try:
+                with Checkpoints(run.path / "checkpoints") as checkpoints:
+                    return _train(config, run, checkpoints)
+            except Diverged as error:
+                run.fail(str(error))
+                raise
+    except OSError as error:
+        if not is_refused_write(error):
+            raise
+        where = error.filename or f"workdir {workdir}"  # a disk that is full has no name to tell
+        raise UserError(f"{where} can't be written: {error.strerror}") from error
 
 
 def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Checkpoints) -> dict[str, Any]:
@@ -200,7 +207,7 @@ def _collect(
 
 def _require_finite(step: int, name: str, value: float) -> None:
     if not math.isfinite(value):
-        raise UserError(f"step {step}: {name} is {value}; the last checkpoint is kept")
+        raise Diverged(f"step {step}: {name} is {value}; the last checkpoint is kept")
 
 
 def _say_result(result: dict[str, Any]) -> None:

@@ -1,11 +1,14 @@
 """The run directory: configuration, records, progress, result.
 
 config.json, run.json     the resolved config; versions, command and devices
+data.json                 what the data was
 metrics.jsonl             what was learnt, a record a line: the same bytes for the same run, interrupted or not
 timings.jsonl             how long it took: `seconds` of training, of evaluation and of waiting for checkpoints
 profile/                  a trace of some steps, if one was asked for
 tensorboard/              the same numbers for TensorBoard
-checkpoints/
+checkpoints/, damaged/    the last two; those that were found not to be what was written
+compiled/                 programs, for the next start
+failed                    why, if the loss was no longer finite
 result.json               written last
 """
 
@@ -99,6 +102,7 @@ class RunDirectory:
         changed = "; ".join(self._changes("data.json", data))
         if changed:
             raise UserError(f"workdir {self.path} holds a run with other data: {changed}")
+        (self.path / "failed").unlink(missing_ok=True)
         write_json(self.path / "config.json", self._config)
         write_json(self.path / "data.json", data)
         write_json(
@@ -126,6 +130,11 @@ class RunDirectory:
         if sys.stderr.isatty():
             self._bar = tqdm(total=self._steps, initial=step, desc=self.path.name, dynamic_ncols=True, file=sys.stderr)
             self._open.callback(self._bar.close)
+
+    def fail(self, reason: str) -> None:
+        """Writes why a run can't go on."""
+        if processes.is_first():
+            (self.path / "failed").write_text(reason + "\n")
 
     def step_done(self) -> None:
         if self._bar is not None:

@@ -350,6 +350,9 @@ def test_the_data_folder_must_be_there_and_writable(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"data_dir .*/file can't be written: "):
         load("listops", tmp_path / "file", "smoke")
+    (tmp_path / "taken" / ".listops.lock").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"taken/.listops.lock can't be written: Is a directory"):
+        load("listops", tmp_path / "taken", "smoke")
     with pytest.raises(UserError, match=r"data_dir: .* can't be looked at: File name too long"):
         load("listops", tmp_path / ("x" * 300), "smoke")
     with pytest.raises(UserError, match="--source: listops/smoke is generated only"):

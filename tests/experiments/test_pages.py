@@ -405,20 +405,24 @@ def test_what_the_answer_says_of_the_ladder_is_in_the_records():
     records = grid.read_records("ladder", "small")
     cells = table.cells(records)
     ahead = functools.partial(difference, cells, column="ListOps")
-    circle, line, low_rank, each, shared, mixer, attention = (row for row, _ in cells)
+    circle, line, low_rank, each, shared, tokens, content, mixer, attention = (row for row, _ in cells)
     assert all(len(cell.accuracies) == 3 for cell in cells.values())
+    seven = [100 * cells[row, "ListOps"].mean for row in (circle, line, low_rank, each, shared, tokens, content)]
+    assert max(seven) - min(seven) < 2 and max(seven) == seven[-1]
     for untied in (low_rank, each, shared):
         points, apart = ahead(untied, line)
         assert -0.5 < points < 1.05 and not apart
-    assert abs(ahead(circle, line)[0]) < 0.5
+    assert abs(ahead(circle, line)[0]) < 0.5 and -0.5 < ahead(tokens, shared)[0] < 0
+    assert [ahead(content, row)[1] for row in (circle, each, line, tokens)] == [True, True, False, False]
+    assert 1.4 <= ahead(content, each)[0] < ahead(content, circle)[0] < 1.85
+    assert ahead(mixer, tokens) == (pytest.approx(2.8, abs=0.1), True)
     assert ahead(mixer, line) == (pytest.approx(3.5, abs=0.1), True)
-    assert not ahead(attention, line)[1] and not ahead(mixer, attention)[1]
-    assert ahead(attention, line)[0] > 0 and ahead(mixer, attention)[0] > 0
-    assert ahead(mixer, shared) == (pytest.approx(2.5, abs=0.1), False)
+    assert ahead(mixer, content) == (pytest.approx(1.9, abs=0.1), True) and not ahead(mixer, attention)[1]
+    assert abs(ahead(attention, content)[0]) < 0.2
     rates = {row: rate for (row, _), rate in chosen_rates(records).items()}
-    assert rates.pop(attention) == 0.003 and set(rates.values()) == {0.03}
+    assert rates.pop(attention) == rates.pop(content) == 0.003 and set(rates.values()) == {0.03}
     middle = {r["row"]: r["result"]["test_accuracy"] for r in records if r["swept"]["optim.lr"] == 0.003}
-    assert {round(100 * (middle[attention] - middle[row])) for row in (line, circle)} == {5, 6}
+    assert {round(100 * (middle[content] - middle[row])) for row in (line, circle)} == {5, 6}
 
 
 def test_what_the_answer_says_of_pictures_is_in_the_records():

@@ -1,6 +1,8 @@
 """Tables of runs: which runs there are, in what order they are made, and what is said of them."""
 
+import fcntl
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -40,6 +42,8 @@ def finish(root, which, val, test):
         section, _, name = field.rpartition(".")
         (made[section] if section else made)[name] = value
     (folder / "config.json").write_text(made.to_json())
+    command = shlex.join(["python", "-m", "gconv.main", *which.command(root)])
+    (folder / "run.json").write_text(json.dumps({"command": command}))
     lines = ['{"step": 1, "examples": 8, "seconds": 1.5}', '{"step": 1, "split": "test", "evaluation": 9.0}']
     (folder / "timings.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
@@ -96,8 +100,11 @@ def test_a_run_of_other_fields_is_not_the_tables(tmp_path):
     wanted = run.missing(SMALL, "small", tmp_path)[0]
     finish(tmp_path, wanted._replace(overrides={"data.limit": 9}), 0.3, 0.9)
     assert grid.record(wanted, tmp_path)["state"] == "not run"
+    finish(tmp_path, wanted._replace(config="configs/listops.py:gconv,small"), 0.3, 0.9)
+    assert grid.record(wanted, tmp_path)["state"] == "not run"
     finish(tmp_path, wanted, 0.3, 0.9)
     assert grid.record(wanted, tmp_path)["state"] == "finished"
+    assert grid.record(wanted._replace(config=f"{wanted.config},match=time"), tmp_path)["state"] == "finished"
 
 
 def test_validation_with_the_first_seed_decides_which_seeds_are_run(tmp_path):
@@ -167,6 +174,8 @@ for field, _, value in (a.removeprefix("--config.").partition("=") for a in sys.
         inner = inner.setdefault(section, {})
     inner[name] = value if name == "data_dir" else json.loads(value)
 (folder / "config.json").write_text(json.dumps(config))
+command = " ".join(["python -m gconv.main", *sys.argv[1:]])
+(folder / "run.json").write_text(json.dumps({"command": command}))
 (folder / "result.json").write_text(json.dumps({"val_accuracy": 0.5, "test_accuracy": 0.4, "parameters": 7}))
 """
 
@@ -272,6 +281,27 @@ def test_a_run_of_the_same_time_has_one_width(tmp_path, monkeypatch):
         assert "--config.model.features=40" in run._settled(r, tmp_path).command(tmp_path)
         assert "--config=configs/listops.py:gconv,small" in run._settled(r, tmp_path).command(tmp_path)
     assert run._settled(runs[0]._replace(config="configs/listops.py:gconv"), tmp_path).overrides == runs[0].overrides
+
+
+def test_runs_whose_width_is_timed_are_not_listed_for_others(tmp_path, monkeypatch, capsys):
+    rows = {"a": Part("gconv"), "c": Part("gconv,match=time")}
+    monkeypatch.setattr(run.grid, "table", lambda name: SMALL._replace(rows=rows, sweep=({},)))
+    given = {"workdir": str(tmp_path), "preset": "small", "columns": None, "data_dir": "data", "commands": True}
+    monkeypatch.setattr(run.flags, "FLAGS", types.SimpleNamespace(**given))
+    run.main(["run", "t"])
+    listed, said = capsys.readouterr()
+    assert len(listed.splitlines()) == 3 and "match=time" not in listed
+    assert "not listed: 3 runs whose width is found by timing" in said
+
+
+def test_a_run_that_another_runner_makes_has_not_failed(tmp_path, capsys):
+    mine = run.missing(SMALL, "small", tmp_path)[0]
+    mine.folder(tmp_path).mkdir(parents=True)
+    with (mine.folder(tmp_path) / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run._finished(mine, types.SimpleNamespace(returncode=2), tmp_path) == 0
+    assert "is being made by another runner" in capsys.readouterr().err
+    assert not (mine.folder(tmp_path) / "failed").exists()
 
 
 def test_a_runner_waits_for_runs_that_outlived_it(tmp_path, monkeypatch):

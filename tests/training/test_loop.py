@@ -1,5 +1,6 @@
 """Whole runs: records, resume, and what stops them."""
 
+import errno
 import importlib
 import json
 import struct
@@ -13,7 +14,7 @@ from configs import base
 from gconv.data import tasks
 from gconv.data.generators import stand_in
 from gconv.errors import UserError
-from gconv.training import loop
+from gconv.training import checkpoint, loop
 from gconv.training.checkpoint import digest
 from gconv.training.metrics import differences, in_use, read_jsonl
 from scripts.chaos import DAMAGES, stray, truncate
@@ -271,8 +272,43 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_anew(data_dir, t
     interrupted(made, tmp_path, monkeypatch, 13)
     for step in ("5", "10"):
         truncate(tmp_path / "checkpoints" / step)
-    with pytest.raises(UserError, match="every checkpoint is damaged"):
+    recorded = (tmp_path / "metrics.jsonl").read_bytes()
+    for _ in range(2):  # nor by whoever starts it again
+        with pytest.raises(UserError, match="every checkpoint is damaged"):
+            loop.train_and_evaluate(made, str(tmp_path))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == recorded
+
+
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_damaged(data_dir, tmp_path, monkeypatch):
+    made = config(data_dir, checkpoint_every=5)
+    interrupted(made, tmp_path, monkeypatch, 13)
+
+    def failing(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="Input/output error"):
+        patch.setattr(checkpoint, "_read", failing)
         loop.train_and_evaluate(made, str(tmp_path))
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["10", "5"]
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_a_lost_connection_is_not_the_users_to_mend(tmp_path):
+    with checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints, pytest.MonkeyPatch.context() as patch:
+        for error, expected in (
+            (RuntimeError("Gloo AllGather failed: Connection reset by peer"), RuntimeError),
+            (ValueError("RESOURCE_EXHAUSTED: write: [OS error 28: No space left on device]"), UserError),
+        ):
+            patch.setattr(checkpoints._manager, "check_for_errors", raising(error))
+            with pytest.raises(expected):
+                checkpoints.check()
+
+
+def raising(error):
+    def raises():
+        raise error
+
+    return raises
 
 
 def test_a_run_does_not_go_on_with_other_data(data_dir, tmp_path, monkeypatch):
