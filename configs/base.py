@@ -75,9 +75,10 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
     """The config that MIXER[,NAME…] asks for: the task's, with a kernel, a preset and a match where they are named.
 
     `task` fills in the published setting of config.mixer, a preset changes it; kernels, `match=FIGURE` and `layers=N`
-    are the same for every task. A match is to modern attention, and attention's own is to gconv; so many layers are as
-    wide as gives them the parameters of six of the config's width. ValueError for a name that isn't known, or a kernel
-    for a mixer that has none.
+    are the same for every task. However they are ordered, a kernel comes first, then the presets as `presets` has them.
+    A match is to modern attention, and attention's own is to gconv; so many layers are as wide as gives them the
+    parameters of six of the config's width. ValueError for a name that isn't known, for two of which one would undo the
+    other, or a kernel for a mixer that has none.
     """
     mixer, *names = (arg or "").split(",")
     if mixer not in MIXERS:
@@ -94,6 +95,9 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
         elif name not in KERNELS and name not in presets:
             known = ", ".join([*presets, *KERNELS, "match=FIGURE", "layers=N"])
             raise ValueError(f"config:{arg}: unknown name {name!r}; expected one of {known}")
+    for kind, of_it in (("kernel", {*KERNELS, "sgconv"}), ("size", SIZES)):
+        if len(found := [name for name in names if name in of_it]) > 1:
+            raise ValueError(f"config:{arg}: {found[0]} and {found[1]} are each a {kind}; name one")
     config = base(mixer)
     task(config)
     for name in names:
@@ -102,15 +106,18 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
                 raise ValueError(f"config:{arg}: {mixer} has no kernel to be {name}")
             config.model.mixer_options.kernel, options = KERNELS[name]
             config.model.mixer_options.kernel_options = ConfigDict(options)
-    for name in names:
-        if name in presets:
-            presets[name](config)
+    for name, change in presets.items():
+        if name in names:
+            change(config)
     if figure or layers:
         from gconv.training.match import match  # imports JAX, which few configs need
     if figure:
         sizes = [name for name in names if name in presets and name != "sgconv"]  # that is for convolutions only
         other = "gconv" if mixer == "attention" else "attention"
-        reference = resolve(",".join([other, *sizes]), task, presets)
+        try:
+            reference = resolve(",".join([other, *sizes]), task, presets)
+        except ValueError as error:
+            raise ValueError(f"config:{arg}: there is no {other} to match: {error}") from error
         reference.batch_size = config.batch_size
         config.model.features = match(config, reference, figure)
     if layers:
@@ -121,6 +128,7 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
 
 
 MATCHES = ("parameters", "flops", "flops_direct", "time")
+SIZES = {"quickstart", "small", "smoke"}  # presets that shrink a task
 
 
 # Name → class and options. LongConv, SGConv, MRConv, CKConv and Hyena, S4D, GFNet.

@@ -28,7 +28,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, image, {"smoke": smoke, "small": small, "sgconv": sgconv})
+    return base.resolve(arg, image, {"sgconv": sgconv, "small": small, "smoke": smoke})
 
 
 def image(config: ConfigDict) -> None:

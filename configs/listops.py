@@ -24,7 +24,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, listops, {"smoke": smoke, "quickstart": quickstart, "small": small, "sgconv": sgconv})
+    return base.resolve(arg, listops, {"sgconv": sgconv, "quickstart": quickstart, "small": small, "smoke": smoke})
 
 
 def listops(config: ConfigDict) -> None:
@@ -73,8 +73,8 @@ def small(config: ConfigDict) -> None:
 def quickstart(config: ConfigDict) -> None:
     """Short expressions and one recipe for every mixer.
 
-    At length = features = 64 a bidirectional kernel and its skip, 2 · 64 · 64 weights, plus a GLU weigh exactly what
-    attention's four projections do, so gconv and attention share the rest of the block and the parameters.
+    At length = features = 64 a bidirectional kernel and its skip, 2 · 64 · 64 weights, plus a GLU weigh what the four
+    projections of attention do, but for 128 biases, so both share the rest of the block and the parameters.
     """
     small(config)
     base.shape(config, 4, 64, heads=4)

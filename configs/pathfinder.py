@@ -26,7 +26,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, pathfinder, {"smoke": smoke, "small": small, "sgconv": sgconv})
+    return base.resolve(arg, pathfinder, {"sgconv": sgconv, "small": small, "smoke": smoke})
 
 
 def pathfinder(config: ConfigDict) -> None:

@@ -32,7 +32,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, pathx, {"smoke": smoke, "small": small, "sgconv": sgconv, **SIDES})
+    return base.resolve(arg, pathx, {"sgconv": sgconv, **SIDES, "small": small, "smoke": smoke})
 
 
 def pathx(config: ConfigDict) -> None:

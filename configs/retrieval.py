@@ -28,7 +28,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, retrieval, {"smoke": smoke, "small": small, "sgconv": sgconv})
+    return base.resolve(arg, retrieval, {"sgconv": sgconv, "small": small, "smoke": smoke})
 
 
 def retrieval(config: ConfigDict) -> None:

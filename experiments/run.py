@@ -11,6 +11,7 @@ Where a table says what is to be measured of the trained models, that follows.
 --commands    prints the commands of the missing runs, one a line, for a launcher of your own
 """
 
+import json
 import os
 import shlex
 import signal
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +161,33 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
 
 
-def projected_seconds(runs: list[grid.Run], known: list[dict[str, Any]]) -> list[float | None]:
-    """Training seconds of each run: those of finished ones of its cell, or of its config in any table, else None."""
-    finished = [r for r in known if r["state"] == "finished"]
-    cells = {(r["row"], r["column"]): r["result"]["train_seconds"] for r in finished}
-    configs = {r["config"]: r["result"]["train_seconds"] for r in finished}
-    return [cells.get((run.row, run.column), configs.get(run.config)) for run in runs]
+def projected_seconds(
+    runs: list[grid.Run], own: list[dict[str, Any]], others: list[dict[str, Any]]
+) -> list[float | None]:
+    """Training seconds of each run: as long a step as in a finished run of its cell, of its config and fields, or of
+    its config, among the table's own records and those of others. None where there is none.
+    """
+
+    def fields(overrides: Mapping[str, Any]) -> str:
+        return json.dumps({field: value for field, value in overrides.items() if field != "steps"}, sort_keys=True)
+
+    known: dict[Any, tuple[float, int]] = {}  # seconds and steps
+    for r in (r for records in (others, own) for r in records if r["state"] == "finished"):
+        time = r["result"]["train_seconds"], r["result"]["steps"]
+        known |= {r["config"]: time, (r["config"], fields(r["overrides"])): time}
+    known |= {
+        (r["row"], r["column"]): (r["result"]["train_seconds"], r["result"]["steps"])
+        for r in own
+        if r["state"] == "finished"
+    }
+    found = [
+        known.get((run.row, run.column)) or known.get((run.config, fields(run.overrides))) or known.get(run.config)
+        for run in runs
+    ]
+    return [
+        None if time is None else time[0] * run.overrides.get("steps", time[1]) / time[1]
+        for run, time in zip(runs, found, strict=True)
+    ]
 
 
 def define_flags() -> None:
@@ -193,9 +216,10 @@ def main(argv: list[str]) -> None:
             say(f"not listed: {len(measured)} runs whose width is found by timing; experiments.run makes them")
         return
     if flags.FLAGS.dry_run:
-        known = [record for name in grid.names() for record in grid.read_records(name, flags.FLAGS.preset)]
+        others = [record for name in grid.names() for record in grid.read_records(name, flags.FLAGS.preset)]
+        own = grid.read_records(argv[1], flags.FLAGS.preset) + grid.collect(table, flags.FLAGS.preset, root)
         left = still_to_come(table, flags.FLAGS.preset, root)
-        seconds = projected_seconds(left, known + grid.collect(table, flags.FLAGS.preset, root))
+        seconds = projected_seconds(left, own, others)
         if not flags.FLAGS.preset:
             from experiments import lra  # the cost model, for what was never timed
 

@@ -28,7 +28,11 @@ def main(argv: list[str]) -> None:
 
     if len(argv) != 2:
         raise UserError(f"expected one task: {', '.join(tasks.TASKS)}, or all; got {' '.join(argv[1:]) or 'none'}")
-    if argv[1] == "all" and not _SHOW.value:
+    if _SHEET.value and not _SHOW.value:
+        raise UserError("--sheet names the file that --show draws; give both")
+    if argv[1] == "all" and _SHOW.value:
+        raise UserError("--show draws one task at a time; got all")
+    if argv[1] == "all":
         sys.exit(_prepare_all())
     name, _, variant = argv[1].partition("/")
     if name not in tasks.TASKS:

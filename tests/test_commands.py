@@ -76,6 +76,8 @@ def test_bad_input_gets_one_line_and_a_status(tmp_path, arguments, message):
         (["listops/tiny"], "listops has no variant 'tiny'; it has lra, short, smoke"),
         (["text/lra"], "text has no variant 'lra'; it has none"),
         (["text", "--source=/nowhere"], "--source: /nowhere is no folder"),
+        (["all", "--show"], "--show draws one task at a time; got all"),
+        (["text", "--sheet=a.png"], "--sheet names the file that --show draws; give both"),
         (["text", "--data_dir=/nowhere/data"], "data_dir /nowhere/data: the folder /nowhere doesn't exist"),
     ],
 )

@@ -27,7 +27,7 @@ from flax import nnx
 
 
 class KernelParam(nnx.Param):
-    """A parameter that makes a long kernel: the optimiser gives it its own learning rate and no weight decay."""
+    """A parameter that makes a long kernel: the optimiser gives it its own learning rate and weight decay."""
 
 
 def taps_of(length: int, boundary: str) -> int:

@@ -26,7 +26,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     """Joins this process to those that it trains with, and returns whether there are any.
 
     Without arguments JAX finds them by itself on TPU pods and under Slurm (one process a task of `srun`); where it
-    knows of none, this process trains alone. UserError for some arguments without the others, or if nobody comes.
+    knows of none, this process trains alone. UserError for some arguments without the others, or an address that can't
+    be used; where the others don't come, JAX ends the process itself after five minutes.
     """
     given = {"coordinator": coordinator, "processes": processes, "process": process}
     missing = [f"--{name}" for name, value in given.items() if value is None]
@@ -45,7 +46,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             if os.environ.get("SLURM_NTASKS", "1") == "1" and jax.default_backend() != "tpu":
                 return False
             raise UserError("match=time can't be found by several processes: pass --config.model.features") from error
-        raise UserError(f"the {processes or ''} processes can't meet at {coordinator}: {error}") from error
+        where = f" at {coordinator}" if coordinator else ""
+        raise UserError(f"the processes can't meet{where}: {error}") from error
     if not is_first():
         be_silent()
     return jax.process_count() > 1

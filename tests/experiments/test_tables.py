@@ -367,6 +367,20 @@ def test_what_is_not_there_is_named(tmp_path):
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
 
 
+def test_hours_are_those_of_as_many_steps_of_the_same_run_or_of_its_config():
+    wanted = run.missing(SMALL, "small", Path("nowhere"))[0]
+    of = {"config": wanted.config, "overrides": dict(wanted.overrides), "state": "finished"}
+    known = [{**of, "result": {"train_seconds": 30.0, "steps": 600}}]
+    other = wanted._replace(overrides={"model.layers": 3})
+    long = wanted._replace(overrides={**wanted.overrides, "steps": 2000})
+    unknown = wanted._replace(config="configs/image.py:gconv")
+    assert run.projected_seconds([wanted, long, other, unknown], [], known) == [30.0, 100.0, 30.0, None]
+    known += [{**of, "overrides": {"model.layers": 3}, "result": {"train_seconds": 50.0, "steps": 100}}]
+    assert run.projected_seconds([wanted, long, other], [], known) == [30.0, 100.0, 50.0]
+    own = [{**known[0], "row": "a", "column": "ListOps", "result": {"train_seconds": 9.0, "steps": 600}}]
+    assert run.projected_seconds([wanted, long._replace(row="b")], own, known) == [9.0, 30.0]
+
+
 def test_a_dry_run_lists_and_a_launcher_gets_commands(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "experiments.run", "depth", f"--workdir={tmp_path}", "--dry_run"],

@@ -211,9 +211,11 @@ def test_a_cloud_that_is_busy_is_asked_again_but_not_at_first(cloud):
 
 
 def test_a_command_that_refuses_its_input_is_not_repeated(cloud):
-    done = run(cloud, "babysit", "bash", "bucket/program", "echo 'error: config.lr'; exit 2")
+    program = ["bash", "bucket/program", "echo 'error: config.lr'; exit 2", "exit 0"]
+    done = run(cloud, "babysit", *program)
     assert done.returncode == 2 and "the command refuses its input: w0: exited 2" in done.stderr
     assert "error: config.lr" in done.stdout and (cloud / "bucket/my runs/w0").read_text() == "ran\n"
+    assert run(cloud, "babysit", *program).returncode == 0  # started anew, what was wrong may have been mended
 
 
 def test_a_command_that_always_fails_is_given_up(cloud):

@@ -202,6 +202,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data_d
         loop.train_and_evaluate(config(data_dir), str(tmp_path))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["10"]
     assert not (tmp_path / "result.json").exists()
+    assert (tmp_path / "failed").read_text() == "step 17: loss is nan; the last checkpoint is kept\n"
+    monkeypatch.undo()
+    loop.train_and_evaluate(config(data_dir), str(tmp_path))
+    assert not (tmp_path / "failed").exists()
 
 
 def test_data_kept_on_the_device_trains_alike(finished, data_dir, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import jax
 import pytest
 from flax import nnx
 
-from configs import listops, text
+from configs import listops, pathx, probes, text
 from gconv.errors import UserError
 from gconv.training import match
 from gconv.training.step import build_model
@@ -85,6 +85,20 @@ def test_a_recipe_for_convolutions_can_be_matched_and_attention_cannot_have_it()
     assert made.model.mixer_options.kernel.endswith("MultiScaleKernel") and made.model.features % 8 == 0
     with pytest.raises(ValueError, match="sgconv is a recipe for convolutions; attention has no kernel"):
         listops.get_config("attention,sgconv")
+
+
+def test_the_order_of_names_does_not_matter_and_none_is_dropped():
+    assert pathx.get_config("gconv,small,side32").to_json() == pathx.get_config("gconv,side32,small").to_json()
+    assert listops.get_config("gconv,small,sgconv").steps == listops.get_config("gconv,small").steps
+    assert probes.get_config("gconv,small,mqar").data.length == 32
+    for names, message in (
+        ("gconv,sgconv,diagonal", "sgconv and diagonal are each a kernel; name one"),
+        ("gconv,small,smoke", "small and smoke are each a size; name one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            listops.get_config(names)
+    with pytest.raises(ValueError, match="there is no gconv to match: side64: a FreeKernel has the taps of one length"):
+        pathx.get_config("attention,side64,match=parameters")
 
 
 def test_a_step_on_random_data_is_timed():
