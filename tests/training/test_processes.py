@@ -11,11 +11,13 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gconv.errors import UserError
 from gconv.training import processes
+from gconv.training.checkpoint import Checkpoints
 from gconv.training.metrics import read_jsonl
 
 STEPS = 60
@@ -166,6 +168,28 @@ def test_two_processes_stopped_killed_and_killed_again_end_with_the_same_bytes(w
     alone, double = (read_jsonl(path / "metrics.jsonl") for path in (tmp_path / "alone", whole))
     assert [(r["step"], r["split"]) for r in alone] == [(r["step"], r["split"]) for r in double]
     np.testing.assert_allclose([r["loss"] for r in alone], [r["loss"] for r in double], atol=1e-4)
+
+
+READING = """
+import sys
+from pathlib import Path
+import numpy as np
+from gconv.training import processes
+from gconv.training.checkpoint import read_newest
+
+processes.join(sys.argv[1], 2, int(sys.argv[2]))
+print("found", read_newest(Path(sys.argv[3]), {"a": np.zeros(3)})[0]["a"].tolist())
+"""
+
+
+def test_every_process_can_start_from_another_run(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(1, {"a": jnp.arange(3.0)}, {})
+        checkpoints.wait()
+    meet = f"localhost:{free_port()}"
+    pair = start([[sys.executable, "-c", READING, meet, str(i), tmp_path / "checkpoints"] for i in range(2)])
+    told, said = zip(*(process.communicate(timeout=100) for process in pair), strict=True)
+    assert all("found [0.0, 1.0, 2.0]" in text for text in told), said
 
 
 def test_one_task_of_slurm_trains_alone(monkeypatch):
