@@ -197,7 +197,7 @@ def local(config: ConfigDict) -> None:
 
 def _pointwise(config: ConfigDict) -> None:
     """The config's mixer in the convolution's place in gconv's block."""
-    config.model.mixer_options.mixer = config.model.mixer
+    config.model.mixer_options.inner = config.model.mixer
     config.model.mixer = "gconv.models.mixers.PointwiseMixer"
 
 

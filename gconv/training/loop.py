@@ -92,8 +92,10 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
 
     # The first step of a process has costs of its own.
     profiled = range(start + 2, min(start + 2 + config.profile, config.steps + 1))
-    launched: dict[str, jax.Array] | None = None  # the metrics of the last step, which may still be running,
-    asked: Any = False  # and whether by then SIGTERM had come
+    # What a step measured, and whether SIGTERM had come by then, is read one step later: the device never waits for
+    # this host. Where a record, an evaluation or a checkpoint is due it is read at once, and nothing is left to read.
+    launched: dict[str, jax.Array] | None = None
+    asked: Any = False
     clock, paused, timed = time.perf_counter(), 0.0, 0
     with processes.StopSignal(mesh) as sigterm:
         for step in range(start + 1, config.steps + 1):
@@ -103,7 +105,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
                 jax.profiler.start_trace(run.path / "profile")
             state, launched = compiled(state, batch, jax.random.fold_in(dropout_key, step))
             asked = sigterm.received_anywhere()
-            if previous is not None:  # fetched only now, so that the device never waits for this host
+            if previous is not None:
                 _collect(previous, step - 1, since_log, skipped, config.optim.skip_nonfinite)
             if profiled and step == profiled[-1]:
                 jax.block_until_ready(state)

@@ -62,9 +62,9 @@ def _import(options: dict[str, Any], field: str, path: str) -> None:
         options[field] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{path}.{field}={name!r} can't be imported: {error}") from error
-    inner = options.get(f"{field}_options", {})
-    for part in {"kernel", "mixer"} & inner.keys():
-        _import(inner, part, f"{path}.{field}_options")
+    own = options.get(f"{field}_options", {})
+    for part in {"kernel", "inner"} & own.keys():
+        _import(own, part, f"{path}.{field}_options")
 
 
 def initialize(

@@ -91,6 +91,8 @@ def test_what_the_answer_says_of_layers_paid_for_is_in_the_records():
         return next(length for length, of in costs if of["attention"][part] >= layers * of["FFT"][part])
 
     assert (first(12, 1), first(12, 2), first(24, 2)) == (2800, 14_100, 29_700)
+    bare = [at["attention"][1] / at["FFT"][0] for at in lengths.values()]
+    assert int(min(bare)) == 67
 
 
 def test_what_the_answer_says_of_memory_is_in_the_records():

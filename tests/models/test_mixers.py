@@ -29,7 +29,7 @@ MATRIX = {"shared": False, "rank": 0, "scale": 0.5}
 
 
 def pointwise(mixer, **options):
-    return PointwiseMixer(FEATURES, LENGTH, mixer=mixer, **options, **COMMON, rngs=nnx.Rngs(0))
+    return PointwiseMixer(FEATURES, LENGTH, inner=mixer, **options, **COMMON, rngs=nnx.Rngs(0))
 
 
 MIXERS = {

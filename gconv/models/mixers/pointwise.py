@@ -11,14 +11,14 @@ from gconv.ops import cost
 
 
 class PointwiseMixer(PointwiseGlobalConv):
-    """h = GELU(mixer(x) + D ⊙ x),   y = a ⊙ sigmoid(b) with [a, b] = Linear(h): another mixer where gconv convolves.
+    """h = GELU(inner(x) + D ⊙ x),   y = a ⊙ sigmoid(b) with [a, b] = Linear(h): another mixer where gconv convolves.
 
-    `mixer` is its class, of either layout, and `options` are its own.
+    `inner` is its class, of either layout, and `options` are its own.
     """
 
     def token_mixing(self, features: int, length: int, dtype: Any, rngs: nnx.Rngs, **options: Any) -> Any:
-        mixer = options.pop("mixer")
-        return _WithSkip(mixer(features, length, **options, dropout=0.0, dtype=dtype, rngs=rngs), features, rngs)
+        inner = options.pop("inner")
+        return _WithSkip(inner(features, length, **options, dropout=0.0, dtype=dtype, rngs=rngs), features, rngs)
 
 
 class _WithSkip(nnx.Module):
