@@ -113,7 +113,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        if jax.process_count() > 1 and kind not in (None, UserError, Stopped):
+        if jax.process_count() > 1 and kind is not None and not issubclass(kind, (UserError, Stopped)):
             return  # a save that waits for a process that died would never end
         try:
             self._manager.close()
