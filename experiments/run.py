@@ -190,6 +190,43 @@ def projected_seconds(
     ]
 
 
+def print_commands(table: grid.Table, preset: str, root: Path, data_dir: str) -> None:
+    """A line for each run that can be made now; those of which a width must first be timed are only counted."""
+    waiting = missing(table, preset, root)
+    measured = [run for run in waiting if run.config.endswith(",match=time")]
+    for run in waiting:
+        if run not in measured:
+            print(shlex.join(["python", "-m", "gconv.main", *arguments(run, table, root, data_dir)]))
+    if measured:
+        say(f"not listed: {len(measured)} runs whose width is found by timing; experiments.run makes them")
+
+
+def print_missing(table: grid.Table, name: str, preset: str, root: Path) -> None:
+    """A line for each run that can be made now, with its hours, and how many and how long all are that are missing."""
+    waiting, left = missing(table, preset, root), still_to_come(table, preset, root)
+    here = grid.collect(table, preset, root)
+    others = [record for other in grid.names() for record in grid.read_records(other, preset)]
+    seconds = projected_seconds(left, grid.read_records(name, preset) + here, others)
+    if not preset:
+        from experiments import lra  # the cost model, for what was never timed
+
+        h200 = lra.DEVICES["one H200"]
+        seconds = [
+            s or 3600 * lra.hours(lra.training(grid.config_of(run)), h200) for run, s in zip(left, seconds, strict=True)
+        ]
+        print("hours that weren't measured are projected for one H200, by the cost model")
+    for run, s in zip(left, seconds, strict=True):
+        if run in waiting:
+            print(f"{run.column} | {run.row} | {_point(run)}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")
+    timed = [s for s in seconds if s is not None]
+    total = (
+        f"about {len(left) * statistics.mean(timed) / 3600:.1f} h in all" if timed else "nothing like them was timed"
+    )
+    print(f"{len(left)} runs missing, {len(left) - len(waiting)} of them after others: {total}")
+    if failed := sum(r["state"] == "failed" for r in here):
+        print(f"{failed} failed, which the next call tries again")
+
+
 def define_flags() -> None:
     flags.DEFINE_string("workdir", "runs", "folder of all tables' runs")
     flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
@@ -206,40 +243,10 @@ def main(argv: list[str]) -> None:
         raise UserError("expected python -m experiments.run NAME [--workdir=DIR]")
     table = grid.of_columns(argv[1], flags.FLAGS.columns)
     root = Path(flags.FLAGS.workdir) / argv[1] / (flags.FLAGS.preset or "full")
-    waiting = missing(table, flags.FLAGS.preset, root)
     if flags.FLAGS.commands:
-        measured = [run for run in waiting if run.config.endswith(",match=time")]
-        for run in waiting:
-            if run not in measured:
-                print(shlex.join(["python", "-m", "gconv.main", *arguments(run, table, root, flags.FLAGS.data_dir)]))
-        if measured:
-            say(f"not listed: {len(measured)} runs whose width is found by timing; experiments.run makes them")
-        return
+        return print_commands(table, flags.FLAGS.preset, root, flags.FLAGS.data_dir)
     if flags.FLAGS.dry_run:
-        others = [record for name in grid.names() for record in grid.read_records(name, flags.FLAGS.preset)]
-        own = grid.read_records(argv[1], flags.FLAGS.preset) + grid.collect(table, flags.FLAGS.preset, root)
-        left = still_to_come(table, flags.FLAGS.preset, root)
-        seconds = projected_seconds(left, own, others)
-        if not flags.FLAGS.preset:
-            from experiments import lra  # the cost model, for what was never timed
-
-            h200 = lra.DEVICES["one H200"]
-            seconds = [
-                s or 3600 * lra.hours(lra.training(grid.config_of(run)), h200)
-                for run, s in zip(left, seconds, strict=True)
-            ]
-            print("hours that weren't measured are projected for one H200, by the cost model")
-        for run, s in zip(left, seconds, strict=True):
-            if run in waiting:
-                print(f"{run.column} | {run.row} | {_point(run)}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")
-        timed = [s for s in seconds if s is not None]
-        hours = (
-            f"about {len(left) * statistics.mean(timed) / 3600:.1f} h in all"
-            if timed
-            else "nothing like them was timed"
-        )
-        print(f"{len(left)} runs missing, {len(left) - len(waiting)} of them after others: {hours}")
-        return
+        return print_missing(table, argv[1], flags.FLAGS.preset, root)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
