@@ -318,17 +318,24 @@ def test_what_the_answer_says_of_mixing_channels_is_in_the_records():
 def test_what_the_answer_says_of_wide_recall_is_in_the_records():
     records = grid.read_records("recall_wide", "small")
     cells = {row: cell for (row, _), cell in table.cells(records).items()}
-    scores = sorted(cells["gconv"].accuracies.values())
-    assert [round(100 * score) for score in scores] == [69, 73, 77] and cells["gconv"].results[0]["chance"] == 0.25
+    plain, gated = "gconv, plain (the question's)", "gconv, gated"
+
+    def scores(row):
+        return [round(100 * score) for score in sorted(cells[row].accuracies.values())]
+
+    assert scores("gconv") == [69, 73, 77] and cells["gconv"].results[0]["chance"] == 0.25
+    assert scores("gconv, no perceptron") == [29, 29, 31]
+    assert difference(table.cells(records), "gconv", "gconv, no perceptron", "MQAR")[1]
+    assert scores(plain) == [29, 48, 51] and set(scores("attention")) == {100}
     first = {
         (r["row"], r["swept"]["optim.lr"]): round(100 * r["result"]["test_accuracy"])
         for r in records
         if r["seed"] == 0 and r["state"] == "finished"
     }
-    assert first["gconv", 0.002] == 28 and first["gconv, plain (the question's)", 0.006] == 48
-    assert chosen_rates(records)["gconv, gated", "MQAR"] == 0.002
-    assert first["gconv, gated", 0.002] == 35 and first["attention", chosen_rates(records)["attention", "MQAR"]] == 100
-    assert chosen_rates(records)["attention", "MQAR"] == 0.002
+    assert (first["gconv", 0.002], first["gconv", 0.02], first["attention", 0.02]) == (28, 29, 25)
+    rates = {row: rate for (row, _), rate in chosen_rates(records).items()}
+    assert rates == {"gconv": 0.006, "gconv, no perceptron": 0.006, plain: 0.006, gated: 0.002, "attention": 0.002}
+    assert scores(gated) == [28, 35, 35] and cells[gated].mean < cells["gconv"].mean
     alone = table.cells(grid.read_records("recall_sizes", "small"))
     for column in {column for _, column in alone}:
         assert alone["gconv, gated", column].mean < alone["gconv", column].mean
