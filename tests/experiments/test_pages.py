@@ -325,8 +325,9 @@ def test_what_the_answer_says_of_wide_recall_is_in_the_records():
 
     assert scores("gconv") == [69, 73, 77] and cells["gconv"].results[0]["chance"] == 0.25
     assert scores("gconv, no perceptron") == [29, 29, 31]
-    assert difference(table.cells(records), "gconv", "gconv, no perceptron", "MQAR")[1]
-    assert scores(plain) == [29, 48, 51] and set(scores("attention")) == {100}
+    for other in ("gconv, no perceptron", plain, gated):
+        assert difference(table.cells(records), "gconv", other, "MQAR")[1]
+    assert scores(plain) == [29, 48, 51] and scores("attention") == [100, 100, 100]
     first = {
         (r["row"], r["swept"]["optim.lr"]): round(100 * r["result"]["test_accuracy"])
         for r in records
