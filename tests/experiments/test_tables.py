@@ -140,11 +140,14 @@ def test_a_run_that_starts_from_another_waits_for_it(tmp_path):
     assert run.missing(alone, "small", tmp_path) == [ready]
 
 
-def test_the_finished_runs_of_the_best_points_are_measured(tmp_path, monkeypatch):
+def test_the_finished_runs_of_the_best_points_are_measured(tmp_path, monkeypatch, capsys):
     every = [r for _, _, points in grid.runs(SMALL, "small") for point in points for r in point]
     for which in every:
         if (which.row, which.seed) != ("b", 2):
             finish(tmp_path / "t/small", which, val=which.swept["optim.lr"], test=0.5)
+        else:
+            which.folder(tmp_path / "t/small").mkdir(parents=True)
+            (which.folder(tmp_path / "t/small") / "failed").write_text("why")
     best = [r.folder(tmp_path / "t/small") for r in every if r.swept["optim.lr"] == 0.2][:-1]
     assert grid.finished(SMALL, "small", tmp_path / "t/small") == best
     measured = []
@@ -156,6 +159,10 @@ def test_the_finished_runs_of_the_best_points_are_measured(tmp_path, monkeypatch
     monkeypatch.setattr(run.flags, "FLAGS", types.SimpleNamespace(**given))
     run.main(["run", "t"])
     assert measured == [(best, tmp_path / "out")] and (tmp_path / "out").is_dir()
+    (best[0] / "result.json").unlink()
+    with pytest.raises(SystemExit):  # as where a run waits for one of another column
+        run.main(["run", "t"])
+    assert len(measured) == 1 and "the other runs made, 0 failed, 1 wait for runs" in capsys.readouterr().out
 
 
 RUNNER = """
@@ -224,9 +231,13 @@ def test_the_best_is_marked_only_where_it_is_sure(scores, best):
 
 def test_the_table_in_its_three_forms(tmp_path):
     made = records({"a": [0.5, 0.52, 0.51], "b": [0.4, 0.43, 0.41]})
+    tried = [{**r, "swept": {"optim.lr": rate}, "selected": rate == 0.2} for r in made for rate in (0.1, 0.2)]
+    assert "out of: optim.lr 0.1; optim.lr 0.2.\nIn 2 of 2 cells that was the last of them." in table.facts(
+        tried, SMALL
+    )
     text = table.markdown(made, SMALL)
     assert "| a | **51.0 ± 2.5** | 1,000 | 10 | 20 | 5 |" in text and "| b | 41.3 ± 3.8 |" in text
-    assert "| guessing | 10.0 |" in text and "out of: optim.lr 0.1; optim.lr 0.2." in text
+    assert "| guessing | 10.0 |" in text and "out of" not in text  # of a sweep that these records don't know
     assert "6 runs, 6.0 hours of training on a CPU." in text
     assert r"a & \textbf{51.0 $\pm$ 2.5} & 1,000 & 10 & 20 & 5 \\" in table.latex(made)
     head, first, second = table.as_csv(made).splitlines()
