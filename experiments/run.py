@@ -172,21 +172,20 @@ def projected_seconds(
         return json.dumps({field: value for field, value in overrides.items() if field != "steps"}, sort_keys=True)
 
     known: dict[Any, tuple[float, int]] = {}  # seconds and steps
-    for r in (r for records in (others, own) for r in records if r["state"] == "finished"):
-        time = r["result"]["train_seconds"], r["result"]["steps"]
-        known |= {r["config"]: time, (r["config"], fields(r["overrides"])): time}
-    known |= {
-        (r["row"], r["column"]): (r["result"]["train_seconds"], r["result"]["steps"])
-        for r in own
-        if r["state"] == "finished"
-    }
+    for records in (others, own):
+        for r in records:
+            if r["state"] == "finished":
+                took = r["result"]["train_seconds"], r["result"]["steps"]
+                known |= {r["config"]: took, (r["config"], fields(r["overrides"])): took}
+                if records is own:
+                    known[r["row"], r["column"]] = took
     found = [
         known.get((run.row, run.column)) or known.get((run.config, fields(run.overrides))) or known.get(run.config)
         for run in runs
     ]
     return [
-        None if time is None else time[0] * run.overrides.get("steps", time[1]) / time[1]
-        for run, time in zip(runs, found, strict=True)
+        None if took is None else took[0] * run.overrides.get("steps", took[1]) / took[1]
+        for run, took in zip(runs, found, strict=True)
     ]
 
 

@@ -229,6 +229,16 @@ def test_the_best_is_marked_only_where_it_is_sure(scores, best):
     assert table.winner({row: cells[row, "ListOps"] for row in scores}) == best
 
 
+def test_a_sweep_that_has_decided_nothing_leaves_the_output_as_it_is(tmp_path, monkeypatch):
+    finish(tmp_path / "t/small", run.missing(SMALL, "small", tmp_path)[0], val=0.3, test=0.9)
+    monkeypatch.setattr(table.grid, "table", lambda name: SMALL)
+    given = {"workdir": str(tmp_path), "preset": "small", "output": str(tmp_path / "out")}
+    monkeypatch.setattr(table.flags, "FLAGS", types.SimpleNamespace(**given))
+    with pytest.raises(UserError, match=r"no cell of t has a result in .*; --output is left as it is"):
+        table.main(["table", "t"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_table_in_its_three_forms(tmp_path):
     made = records({"a": [0.5, 0.52, 0.51], "b": [0.4, 0.43, 0.41]})
     tried = [{**r, "swept": {"optim.lr": rate}, "selected": rate == 0.2} for r in made for rate in (0.1, 0.2)]
