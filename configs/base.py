@@ -71,18 +71,20 @@ def base(mixer: str) -> ConfigDict:
 Change = Callable[[ConfigDict], None]
 
 
-def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> ConfigDict:
-    """The config that MIXER[,NAME…] asks for: the task's, with a kernel, a preset and a match where they are named.
+def resolve(arg: str | None, task: Change, *alternatives: Mapping[str, Change]) -> ConfigDict:
+    """The config that MIXER[,NAME…] asks for: the task's, with a kernel, presets and a match where they are named.
 
-    `task` fills in the published setting of config.mixer, a preset changes it; kernels, `match=FIGURE` and `layers=N`
-    are the same for every task. However they are ordered, a kernel comes first, then the presets as `presets` has them.
-    A match is to modern attention, and attention's own is to gconv; so many layers are as wide as gives them the
-    parameters of six of the config's width. ValueError for a name that isn't known, for two of which one would undo the
-    other, or a kernel for a mixer that has none.
+    `task` fills in the published setting of config.mixer, a preset changes it: one at most out of each of
+    `alternatives`. Kernels, `match=FIGURE` and `layers=N` are the same for every task. However they are ordered, a
+    kernel comes first, then the task, then the presets as `alternatives` has them. A match is to modern attention, and
+    attention's own is to gconv; so many layers are as wide as gives them the parameters of six of the config's width.
+    ValueError for a name that isn't known, for two of which one would undo the other, or a kernel for a mixer that has
+    none.
     """
     mixer, *names = (arg or "").split(",")
     if mixer not in MIXERS:
         raise ValueError(f"config:{arg or ''}: expected :MIXER[,NAME…] with MIXER one of {', '.join(MIXERS)}")
+    presets = {name: change for group in alternatives for name, change in group.items()}
     figure, layers = "", 0
     for name in names:
         if name.startswith("match="):
@@ -95,17 +97,20 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
         elif name not in KERNELS and name not in presets:
             known = ", ".join([*presets, *KERNELS, "match=FIGURE", "layers=N"])
             raise ValueError(f"config:{arg}: unknown name {name!r}; expected one of {known}")
-    for kind, of_it in (("kernel", {*KERNELS, "sgconv"}), ("size", SIZES)):
-        if len(found := [name for name in names if name in of_it]) > 1:
-            raise ValueError(f"config:{arg}: {found[0]} and {found[1]} are each a {kind}; name one")
+    families = ({*KERNELS, "sgconv"}, *alternatives)
+    together = [[name for name in dict.fromkeys(names) if name in family] for family in families]
+    together += [[name for name in dict.fromkeys(names) if name.startswith(f)] for f in ("match=", "layers=")]
+    for found in together:
+        if len(found) > 1:
+            raise ValueError(f"config:{arg}: {found[0]} and {found[1]} exclude each other; name one")
     config = base(mixer)
-    task(config)
     for name in names:
         if name in KERNELS:
             if "kernel" not in config.model.mixer_options:
                 raise ValueError(f"config:{arg}: {mixer} has no kernel to be {name}")
             config.model.mixer_options.kernel, options = KERNELS[name]
             config.model.mixer_options.kernel_options = ConfigDict(options)
+    task(config)
     for name, change in presets.items():
         if name in names:
             change(config)
@@ -115,7 +120,7 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
         sizes = [name for name in names if name in presets and name != "sgconv"]  # that is for convolutions only
         other = "gconv" if mixer == "attention" else "attention"
         try:
-            reference = resolve(",".join([other, *sizes]), task, presets)
+            reference = resolve(",".join([other, *sizes]), task, *alternatives)
         except ValueError as error:
             raise ValueError(f"config:{arg}: there is no {other} to match: {error}") from error
         reference.batch_size = config.batch_size
@@ -128,7 +133,6 @@ def resolve(arg: str | None, task: Change, presets: Mapping[str, Change]) -> Con
 
 
 MATCHES = ("parameters", "flops", "flops_direct", "time")
-SIZES = {"quickstart", "small", "smoke"}  # presets that shrink a task
 
 
 # Name → class and options. LongConv, SGConv, MRConv, CKConv and Hyena, S4D, GFNet.
@@ -305,12 +309,18 @@ def regularize(config: ConfigDict, squash: float, dropout: float) -> None:
         config.model.mixer_options.kernel_options.dropout = dropout
 
 
-def multi_scale(config: ConfigDict, width: int, decay: float) -> None:
-    """SGConv's kernel. ValueError for a mixer that has none."""
+def sgconv(config: ConfigDict, width: int, unit: float, lr: float, weight_decay: float) -> None:
+    """SGConv's kernel, rates and decay. ValueError for a mixer without a kernel.
+
+    SGConv learns weights of unit variance at a rate of .001 and divides the kernel by the norm it had at first, `unit`.
+    Here the weights are divided, so the same relative steps of Adam, and the same decay, are these fields'.
+    """
     if "kernel" not in config.model.mixer_options:
         raise ValueError(f"sgconv is a recipe for convolutions; {config.mixer} has no kernel")
     config.model.mixer_options.kernel = KERNELS["multi_scale"][0]
-    config.model.mixer_options.kernel_options = ConfigDict({"width": width, "decay": decay})
+    config.model.mixer_options.kernel_options = ConfigDict({"width": width, "decay": 0.5})
+    rates(config, lr, 1e-3 / unit, weight_decay)
+    config.optim.kernel_weight_decay = weight_decay * unit
 
 
 def states(config: ConfigDict, states: int, blocks: int) -> None:
@@ -351,6 +361,7 @@ def small(config: ConfigDict, length: int) -> None:
     config.optim.warmup_steps = 100
     config.optim.clip = 1.0
     rates(config, 3e-3, 3e-3, 0.05)
+    config.optim.kernel_weight_decay = 0.0
     regularize(config, 0.0, 0.0)
     if "hidden" in config.model.mixer_options:
         config.model.mixer_options.hidden = 2048 // length  # some thousand weights a layer, as the others have

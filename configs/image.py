@@ -16,10 +16,12 @@ expected time: the full 200,000 steps need an accelerator and have not been run 
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 512, post-norm, dropout .1, AdamW .01 with .001 for the
-kernels, 1k of 200k steps warm-up, squash .003, kernel dropout .2. Not as published: batches of 48 for 50, to split
-over 8 devices. attention has the shape of Amos et al., transformer that of Tay et al.; both get gconv's data, steps
-and batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et al. 2023),
-sgconv the recipe of SGConv, with layer norm too. The other mixers get gconv's.
+kernels, 1k of 200k steps warm-up, squash .003, kernel dropout .2. Not as published: one bidirectional kernel a channel
+with the paper's exponential start, where the authors' code has two causal ones with a random start; batches of 48 for
+50, to split over 8 devices. attention has the shape of Amos et al., transformer that of Tay et al.; both get gconv's
+data, steps and batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et
+al. 2023), sgconv the recipe of SGConv, with layer norm too, and decaying by half from piece to piece where SGConv's
+falls as 1/t from tap to tap. The other mixers get gconv's.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +30,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, image, {"sgconv": sgconv, "small": small, "smoke": smoke})
+    return base.resolve(arg, image, {"sgconv": sgconv}, {"small": small, "smoke": smoke})
 
 
 def image(config: ConfigDict) -> None:
@@ -57,8 +59,7 @@ def image(config: ConfigDict) -> None:
 
 def sgconv(config: ConfigDict) -> None:
     """SGConv's recipe."""
-    base.multi_scale(config, width=32, decay=0.5)
-    base.rates(config, 1e-2, 1e-3, 0.05)
+    base.sgconv(config, width=32, unit=9.4, lr=1e-2, weight_decay=0.05)
     config.optim.warmup_steps = 1_000
     config.model.dropout = 0.2
 

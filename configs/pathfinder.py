@@ -14,10 +14,12 @@ expected time: the full 500,000 steps need an accelerator and have not been run 
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, no dropout, AdamW .004 with .001 for the
-kernels, weight decay .03, 2.5k of 500k steps warm-up, squash .001, kernel dropout .3. Not as published: layer norm for
-batch norm. attention has the shape of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps,
-batches and weight decay, with a learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et
-al. 2023), sgconv the recipe of SGConv, with layer norm too. The other mixers get gconv's.
+kernels, weight decay .03, 2.5k of 500k steps warm-up, squash .001, kernel dropout .3. Not as published: one kernel a
+channel with the paper's exponential start, where the authors' code has two with a random start; layer norm for batch
+norm; the mean over positions for the last one. attention has the shape of Amos et al. 2023, transformer that of Tay et
+al.; both get gconv's data, steps, batches and weight decay, with a learning rate, dropout .1 and gradient clipping of
+their own. ssm follows S5 (Smith et al. 2023), sgconv the recipe of SGConv, with layer norm too. The other mixers get
+gconv's.
 """
 
 from ml_collections import ConfigDict
@@ -26,7 +28,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, pathfinder, {"sgconv": sgconv, "small": small, "smoke": smoke})
+    return base.resolve(arg, pathfinder, {"sgconv": sgconv}, {"small": small, "smoke": smoke})
 
 
 def pathfinder(config: ConfigDict) -> None:
@@ -56,8 +58,7 @@ def pathfinder(config: ConfigDict) -> None:
 
 def sgconv(config: ConfigDict) -> None:
     """SGConv's recipe."""
-    base.multi_scale(config, width=32, decay=0.5)
-    base.rates(config, 4e-3, 1e-3, 0.03)
+    base.sgconv(config, width=32, unit=9.4, lr=4e-3, weight_decay=0.03)
     config.optim.warmup_steps = 2_500
     config.model.dropout = 0.2
 

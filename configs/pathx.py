@@ -17,11 +17,12 @@ side takes half the steps of the one before. experiments/progressive.py is all t
   :MIXER,small  one block and recipe for every mixer, and a quarter of the side; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, no dropout, AdamW 5e-4 for kernels and the
-rest, squash .001, kernel dropout .3, batches of 16, 50 epochs. Not as published: layer norm for batch norm, and 10k
-steps of warm-up, which are SGConv's. attention has the shape of Amos et al. 2023, transformer that of Tay et al.; both
-get gconv's data, steps and batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm follows
-S5 (Smith et al. 2023), sgconv the recipe of SGConv, with layer norm too and a decay of .5 for every channel, where
-SGConv's differs from channel to channel. The other mixers get gconv's.
+rest, squash .001, kernel dropout .3, batches of 16, 50 epochs, 10k steps of warm-up. Not as published: one kernel a
+channel with the paper's exponential start, where the authors' code has two with a random start; layer norm for batch
+norm. attention has the shape of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and
+batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et al. 2023), sgconv
+the recipe of SGConv, with layer norm too and a decay of .5 for every channel, where SGConv's differs from channel to
+channel, in its mode cat_cos. The other mixers get gconv's.
 """
 
 import functools
@@ -32,7 +33,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, pathx, {"sgconv": sgconv, **SIDES, "small": small, "smoke": smoke})
+    return base.resolve(arg, pathx, {"sgconv": sgconv}, SIDES, {"small": small, "smoke": smoke})
 
 
 def pathx(config: ConfigDict) -> None:
@@ -60,8 +61,7 @@ def pathx(config: ConfigDict) -> None:
 
 def sgconv(config: ConfigDict) -> None:
     """SGConv's recipe."""
-    base.multi_scale(config, width=64, decay=0.5)
-    base.rates(config, 4e-3, 1e-3, 0.03)
+    base.sgconv(config, width=64, unit=13.4, lr=4e-3, weight_decay=0.03)
     config.optim.warmup_steps = 10_000
     config.model.dropout = 0.0
     config.steps, config.batch_size, config.eval_every = 125_000, 64, 2_500

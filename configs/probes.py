@@ -25,7 +25,7 @@ from configs import base
 def get_config(arg: str | None = None) -> ConfigDict:
     if not PROBES.keys() & set((arg or "").split(",")[1:]):
         raise ValueError(f"config:{arg}: expected a probe after the mixer, one of {', '.join(PROBES)}")
-    return base.resolve(arg, probes, {**PROBES, "small": small, "smoke": smoke})
+    return base.resolve(arg, probes, PROBES, {"small": small, "smoke": smoke})
 
 
 def probes(config: ConfigDict) -> None:

@@ -16,10 +16,11 @@ expected time: the full 50,000 steps need an accelerator and have not been run h
 Both sequences of a pair pass one tower; [u, v, u − v, u ⊙ v] of their features goes to the head.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, AdamW .01 with .0001 for the kernels, 2.5k of
-50k steps warm-up, squash .004, kernel dropout .1. Not as published: layer norm for batch norm. attention has the shape
-of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and batches, with a learning rate,
-dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et al. 2023), sgconv the recipe of SGConv, with
-layer norm too. The other mixers get gconv's.
+50k steps warm-up, squash .004, kernel dropout .1. Not as published: one bidirectional kernel a channel with the paper's
+exponential start, where the authors' code has two causal ones with a random start; layer norm for batch norm. attention
+has the shape of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and batches, with a
+learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et al. 2023), sgconv the recipe of
+SGConv, with layer norm too. The other mixers get gconv's.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +29,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, retrieval, {"sgconv": sgconv, "small": small, "smoke": smoke})
+    return base.resolve(arg, retrieval, {"sgconv": sgconv}, {"small": small, "smoke": smoke})
 
 
 def retrieval(config: ConfigDict) -> None:
@@ -53,8 +54,7 @@ def retrieval(config: ConfigDict) -> None:
 
 def sgconv(config: ConfigDict) -> None:
     """SGConv's recipe."""
-    base.multi_scale(config, width=1, decay=0.5)
-    base.rates(config, 1e-2, 1e-3, 0.05)
+    base.sgconv(config, width=1, unit=1.2, lr=1e-2, weight_decay=0.05)
     config.optim.warmup_steps = 2_500
     config.model.dropout = 0.0
 

@@ -13,11 +13,12 @@ expected time: the full 50,000 steps need an accelerator and have not been run h
   :MIXER,smoke  under a minute on a CPU, without a download.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
-gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, AdamW .01 with .001 for the kernels, 5k of
-50k steps warm-up, squash .003, kernel dropout .2. Not as published: layer norm for batch norm. attention has the shape
-of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and batches, with a learning rate,
-dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et al. 2023), sgconv the recipe of SGConv, with
-layer norm too. The other mixers get gconv's.
+gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, AdamW .01 with .001 for the kernels, 5k of 50k
+steps warm-up, squash .003, kernel dropout .2. Not as published: one bidirectional kernel a channel with the paper's
+exponential start, where the authors' code has two causal ones with a random start; layer norm for batch norm. attention
+has the shape of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and batches, with a
+learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et al. 2023), sgconv the recipe of
+SGConv, with layer norm too. The other mixers get gconv's.
 """
 
 from ml_collections import ConfigDict
@@ -26,7 +27,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, text, {"sgconv": sgconv, "small": small, "smoke": smoke})
+    return base.resolve(arg, text, {"sgconv": sgconv}, {"small": small, "smoke": smoke})
 
 
 def text(config: ConfigDict) -> None:
@@ -53,8 +54,7 @@ def text(config: ConfigDict) -> None:
 
 def sgconv(config: ConfigDict) -> None:
     """SGConv's recipe."""
-    base.multi_scale(config, width=2, decay=0.5)
-    base.rates(config, 1e-2, 1e-3, 0.05)
+    base.sgconv(config, width=2, unit=2.0, lr=1e-2, weight_decay=0.05)
     config.optim.warmup_steps = 1_000
     config.model.dropout = 0.0
 

@@ -35,7 +35,8 @@ class Classifier(nnx.Module):
       activation: of the perceptron, "relu", "gelu" or "identity".
       norm_first: pre-norm blocks with a norm before pooling, otherwise post-norm.
       positions: "none", or added to the embeddings "sinusoidal" (Vaswani et al. 2017, section 3.5) or "learnt" ones.
-      dropout: after the embedding, in the mixer and after each residual branch.
+      dropout: of embeddings with positions added to them (Vaswani et al. 2017, section 5.4), in the mixer and after each
+        residual branch.
       dtype: of activations and matrix multiplies; parameters, FFTs and scores are float32.
       split: called as split(x, layout) on what enters and what leaves each block; says how devices share it.
     """
@@ -75,7 +76,7 @@ class Classifier(nnx.Module):
             self.embed = nnx.Linear(1, features, dtype=dtype, rngs=rngs)
         learnt = jax.random.normal(rngs.params(), (length, features)) if positions == "learnt" else None
         self.positions = None if learnt is None else nnx.Param(learnt)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = nnx.Dropout(0.0 if positions == "none" else dropout)
 
         def mixer_of(layer: int) -> Any:
             other = interleave["every"] and layer % interleave["every"] == 0

@@ -17,6 +17,7 @@ steps make sense is a matter of its mathematics, and each class says so:
     FourierKernel          circular, as another step            length · step = the length it was built for
 """
 
+import functools
 import itertools
 import math
 
@@ -24,6 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+
+# Kernels are float32 on every device, where the default lets matrix units round what they multiply.
+product = functools.partial(jnp.matmul, precision="highest")
 
 
 class KernelParam(nnx.Param):
@@ -160,7 +165,7 @@ class MultiScaleKernel(OneSidedKernel):
         weight = np.where(scale < self.scales, self.decay**scale, 0.0)
         # As a product with a matrix made in place: the gradient of a gather is slow, and the matrix large to keep.
         near = jnp.abs(jnp.arange(self.scales * self.width)[:, None] - jnp.asarray(place, jnp.float32))
-        return self.weights[...] @ (jnp.asarray(weight, jnp.float32) * jax.nn.relu(1 - near))
+        return product(self.weights[...], jnp.asarray(weight, jnp.float32) * jax.nn.relu(1 - near))
 
 
 class MultiResolutionKernel(OneSidedKernel):
@@ -190,7 +195,7 @@ class MultiResolutionKernel(OneSidedKernel):
             count = min(reach, math.ceil(extent / step))
             angles = 2 * np.pi / extent * step * jnp.arange(count) * jnp.arange(self.terms)[:, None]
             series = self.series[:, :, branch]
-            k = series @ jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
+            k = product(series, jnp.concatenate([jnp.cos(angles), jnp.sin(angles)]))
             # Parseval: the norm over the whole extent, whatever part of it is in reach.
             power = jnp.square(series).at[..., 0].multiply(2.0).at[..., self.terms].set(0.0)
             norm = jnp.sqrt(extent / 2 * jnp.sum(power, axis=-1, keepdims=True))
@@ -236,9 +241,9 @@ class ImplicitKernel(OneSidedKernel):
         angles = 2 * np.pi * jnp.arange(1, self.bands + 1)[:, None] * place
         z = jnp.concatenate([place[None], jnp.cos(angles), jnp.sin(angles)])
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            z = jnp.sin(self.frequency * (weight[...].T @ z + bias[...][:, None]))
+            z = jnp.sin(self.frequency * (product(weight[...].T, z) + bias[...][:, None]))
         decay = np.linspace(np.log(100) / 1.5, np.log(100) / 0.3, self.features)
-        return jnp.exp(-jnp.asarray(decay, jnp.float32)[:, None, None] * place) * (self.out[...] @ z)
+        return jnp.exp(-jnp.asarray(decay, jnp.float32)[:, None, None] * place) * product(self.out[...], z)
 
 
 def _uniform(rngs: nnx.Rngs, shape: tuple[int, ...], inputs: int) -> jax.Array:
@@ -279,7 +284,7 @@ class DiagonalKernel(OneSidedKernel):
         block = math.isqrt(reach - 1) + 1
         inner = jnp.exp(rate[..., None] * (step * jnp.arange(block)))
         outer = jnp.exp(rate[..., None] * (step * block * jnp.arange(-(-reach // block))))
-        k = 2 * jnp.einsum("fsn,fnq,fnp->fsqp", c, outer, inner, optimize=[(0, 1), (0, 1)]).real
+        k = 2 * jnp.einsum("fsn,fnq,fnp->fsqp", c, outer, inner, optimize=[(0, 1), (0, 1)], precision="highest").real
         return k.reshape(self.features, self.sides, -1)[..., :reach]
 
 

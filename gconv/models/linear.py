@@ -43,9 +43,10 @@ class Linear(nnx.Linear):
         self.layout = layout
 
     def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
+        # What the batch shares is cast after it was spread, and the bias added in float32: so gradients are summed in it.
+        x, weight, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]  # type: ignore[index]
         if self.layout == "blc":
-            return super().__call__(x)
-        weight, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)  # type: ignore[index]
+            return (x @ weight.astype(self.dtype) + bias).astype(self.dtype)
         # One product a sequence, so that no array of activations is transposed: 0.7 to 0.9 times einsum's time.
         weights = jnp.broadcast_to(weight.T, (len(x), self.out_features, self.in_features))
-        return weights @ x.astype(self.dtype) + bias[:, None]
+        return (weights.astype(self.dtype) @ x + bias[:, None]).astype(self.dtype)

@@ -19,7 +19,14 @@ def attention(
     some queries at a time, and again in the gradient, so that memory grows with the length, not with its square.
 
     Under a plain `jax.jit`, positions that are split over devices are exchanged for heads (`gconv.ops.headwise`).
+    ValueError for other shapes or dtypes.
     """
+    if q.ndim != 4 or not q.shape == k.shape == v.shape:
+        raise ValueError(f"q, k and v must be (batch, length, heads, size); got {q.shape}, {k.shape} and {v.shape}")
+    if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in (q, k, v)):
+        raise ValueError(f"q, k and v must be floating; got {q.dtype}, {k.dtype} and {v.dtype}")
+    if mask is not None and (mask.shape != q.shape[:2] or mask.dtype != bool):
+        raise ValueError(f"mask must be {q.shape[:2]} bool; got {mask.shape} {mask.dtype}")
     masks = () if mask is None else (mask,)
     return headwise(_causal if causal else _full, masks, (q, k, v))[0]
 
@@ -57,8 +64,11 @@ _causal = functools.partial(_full, causal=True)
 def rotate(x: jax.Array) -> jax.Array:
     """Rotary position embedding (Su et al. 2021, eq. 34): pairs (i, i + size/2) turn by t · 10000^(−2i/size).
 
-    x (batch, length, heads, size), size even → the same shape and dtype; the angles are float32.
+    x (batch, length, heads, size), size even → the same shape and dtype; the angles are float32. ValueError for another
+    shape.
     """
+    if x.ndim != 4 or x.shape[-1] % 2:
+        raise ValueError(f"x must be (batch, length, heads, an even size); got {x.shape}")
     half = x.shape[-1] // 2
     frequencies = 10000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = jnp.arange(x.shape[1], dtype=jnp.float32)[:, None, None] * frequencies  # (length, 1, half)

@@ -10,7 +10,7 @@ the batch are the real and the imaginary part of one sequence, which a real kern
 twisted, as in `gconv.ops.spectral`.
 x is read and y written in x's dtype; between, all is float32, the products in the GPU's default precision. That loses
 digits against a large mean, so each row's mean is taken off first, and its exact answer, the mean times the kernel's
-running sum, added back.
+running sum, added back; the kernel's gradient does so for x and for dy.
 
 It is plain Pallas with the parameters of its Triton backend, which lowers it for CUDA on any machine. Mosaic GPU, the
 backend that JAX develops further, refuses `dot_general` on values (jax 0.10.2): it wants each matrix unit's operands
@@ -96,44 +96,51 @@ def _correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, interpret: bo
     (x, (n1, n2)), (dy, _) = _blocks(x, rows), _blocks(dy, rows)
     of_channel = pl.BlockSpec((len(x), 1, n1, n2), lambda c: (0, c, 0, 0))
     total = pl.BlockSpec((1, n1, n2), lambda c: (c, 0, 0))
-    real, imaginary = pl.pallas_call(
+    real, imaginary, *of_means = pl.pallas_call(
         functools.partial(_correlate_body, rows=rows),
-        out_shape=[jax.ShapeDtypeStruct((channels, n1, n2), jnp.float32)] * 2,
+        out_shape=[jax.ShapeDtypeStruct((channels, n1, n2), jnp.float32)] * 4,
         grid=(channels,),
         in_specs=[of_channel, of_channel, *(_whole(t, 1) for t in _tables(n1, n2))],
-        out_specs=[total, total],
+        out_specs=[total] * 4,
         interpret=interpret,
         compiler_params=triton.CompilerParams(num_warps=8),
     )(x, dy, *_tables(n1, n2))
     spectrum = jax.lax.complex(real, imaginary).swapaxes(1, 2).reshape(channels, length)
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
-    return kernel_from(spectrum, jnp.asarray(twist_table(transform, jnp.float32)), transform, lags, taps)
+    found = kernel_from(spectrum, jnp.asarray(twist_table(transform, jnp.float32)), transform, lags, taps)
+    return found + _answer_of_means(*(a.reshape(channels, length) for a in of_means), lags, taps)
 
 
 def _convolve_body(x, kernel_r, kernel_i, ones, f1r, f1i, f2r, f2i, tr, ti, wr, wi, y):
     f1, f2, t, w = (f1r[...], f1i[...]), (f2r[...], f2i[...]), (tr[...], ti[...]), (wr[...], wi[...])
-    rows = [x[row, 0].astype(jnp.float32) for row in range(x.shape[0])]
-    means = [jnp.sum(row) / row.size for row in rows]
-    product = _times(_forward([r - m for r, m in zip(rows, means, strict=True)], f1, f2, t, w), _of(kernel_r, kernel_i))
+    rows, means = _centred(x, 0, x.shape[0])
+    product = _times(_forward(rows, f1, f2, t, w), _of(kernel_r, kernel_i))
     back = _matmul(_conj(f1), _times(_matmul(product, _conj(f2)), _conj(t)))
     answers = back if len(rows) == 2 else [back[0] * w[0] + back[1] * w[1]]  # the real part, turned back
     for row, (answer, mean) in enumerate(zip(answers, means, strict=True)):
         y[row, 0] = (answer / answer.size + mean * ones[0]).astype(y.dtype)
 
 
-def _correlate_body(x, dy, f1r, f1i, f2r, f2i, tr, ti, wr, wi, real, imaginary, *, rows):
+def _correlate_body(x, dy, f1r, f1i, f2r, f2i, tr, ti, wr, wi, real, imaginary, of_x_mean, of_dy_mean, *, rows):
     f1, f2, t, w = (f1r[...], f1i[...]), (f2r[...], f2i[...]), (tr[...], ti[...]), (wr[...], wi[...])
 
-    def add(step: jax.Array, total: Complex) -> Complex:
-        a, b = (
-            _forward([ref[step * rows + row, 0].astype(jnp.float32) for row in range(rows)], f1, f2, t, w)
-            for ref in (x, dy)
-        )
-        product = _times(_conj(a), b)
-        return total[0] + product[0], total[1] + product[1]
+    def add(step: jax.Array, totals: tuple) -> tuple:
+        (xs, x_means), (dys, dy_means) = (_centred(ref, step * rows, rows) for ref in (x, dy))
+        product = _times(_conj(_forward(xs, f1, f2, t, w)), _forward(dys, f1, f2, t, w))
+        by_x = sum(m * (dy + n) for m, n, dy in zip(x_means, dy_means, dys, strict=True))
+        by_dy = sum(n * x for n, x in zip(dy_means, xs, strict=True))
+        return tuple(total + part for total, part in zip(totals, (*product, by_x, by_dy), strict=True))
 
     zero = jnp.zeros(real.shape[1:], jnp.float32)
-    real[0], imaginary[0] = jax.lax.fori_loop(0, x.shape[0] // rows, add, (zero, zero))
+    totals = jax.lax.fori_loop(0, x.shape[0] // rows, add, (zero,) * 4)
+    real[0], imaginary[0], of_x_mean[0], of_dy_mean[0] = totals
+
+
+def _centred(x, first: jax.Array | int, rows: int) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Rows less their means, and those."""
+    values = [x[first + row, 0].astype(jnp.float32) for row in range(rows)]
+    means = [jnp.sum(value) / value.size for value in values]
+    return [value - mean for value, mean in zip(values, means, strict=True)], means
 
 
 def _forward(rows: list[jax.Array], f1: Complex, f2: Complex, t: Complex, w: Complex) -> Complex:
@@ -197,3 +204,21 @@ def _answer_to_ones(kernel: jax.Array, length: int, lags: Lags) -> jax.Array:
         first, last = t - (length - 1) - lags.first, t - lags.first
     sums = jnp.pad(jnp.cumsum(kernel, axis=1), ((0, 0), (1, 0)))
     return sums[:, np.clip(last + 1, 0, taps)] - sums[:, np.clip(first, 0, taps)]
+
+
+def _answer_of_means(by_x: jax.Array, by_dy: jax.Array, lags: Lags, taps: int) -> jax.Array:
+    """What the means of x and dy add to each tap's gradient: (channels, taps).
+
+    by_x (channels, length) holds Σ mean(x) · dy over the batch, by_dy Σ mean(dy) · (x − mean(x)).
+    """
+    channels, length = by_x.shape
+    if lags.circular:  # the other sums to 0
+        return jnp.broadcast_to(jnp.sum(by_x, axis=1, keepdims=True), (channels, taps))
+    lag = (lags.first + np.arange(taps)) * (-1 if lags.mirrored else 1)  # dy's position less x's
+
+    def within(values: jax.Array, first: np.ndarray, end: np.ndarray) -> jax.Array:
+        sums = jnp.pad(jnp.cumsum(values, axis=1), ((0, 0), (1, 0)))
+        return sums[:, end] - sums[:, first]
+
+    inside = within(by_x, np.maximum(0, lag), np.minimum(length, length + lag))
+    return inside + within(by_dy, np.maximum(0, -lag), np.minimum(length, length - lag))

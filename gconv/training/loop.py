@@ -225,8 +225,9 @@ _AT_LEAST_1 = (
     *("model.layers", "model.features", "optim.accumulate"),
 )
 _AT_LEAST_0 = (
-    *("seed", "profile", "resident_gib", "data.limit", "model.mlp_ratio"),
-    *("optim.kernel_lr", "optim.warmup_steps", "optim.weight_decay", "optim.clip", "optim.skip_nonfinite"),
+    *("seed", "profile", "resident_gib", "data.limit", "model.mlp_ratio", "model.interleave.every"),
+    *("optim.kernel_lr", "optim.warmup_steps", "optim.weight_decay", "optim.kernel_weight_decay", "optim.clip"),
+    "optim.skip_nonfinite",
 )
 
 

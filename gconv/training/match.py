@@ -28,8 +28,8 @@ def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
     """The width (config.model.features) at which config's figure is nearest to the reference's; both keep their depth.
 
     figure: "parameters"; "flops" of a forward pass with convolutions by FFT, or "flops_direct" by their defining sum;
-    "time" of a training step, measured here and now. Widths are even, and from 128 on multiples
-    of 8, and heads divide them.
+    "time" of a training step, measured here and now. Widths are even, multiples of 8 if the reference is 128 or wider,
+    and heads divide them. UserError if no width comes near the figure.
     """
     figures: dict[str, Callable[[ConfigDict], float]] = {
         "parameters": parameters,

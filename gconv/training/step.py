@@ -60,7 +60,7 @@ def _import(options: dict[str, Any], field: str, path: str) -> None:
     module, _, attribute = name.rpartition(".")
     try:
         options[field] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path}.{field}={name!r} can't be imported: {error}") from error
     own = options.get(f"{field}_options", {})
     for part in {"kernel", "inner"} & own.keys():

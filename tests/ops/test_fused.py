@@ -72,6 +72,25 @@ def test_the_answer_to_a_mean_is_exact(boundary, mirrored):
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_means_cost_the_kernels_gradient_no_digits(boundary, monkeypatch):
+    def rounded(a, b):
+        a, b = ([part.astype(jnp.bfloat16).astype(jnp.float32) for part in z] for z in (a, b))
+        return a[0] @ b[0] - a[1] @ b[1], a[0] @ b[1] + a[1] @ b[0]
+
+    monkeypatch.setattr(fused, "_matmul", rounded)  # as a GPU's matrix units round their operands
+    x, kernel = arrays(256, boundary)
+    dy = jnp.asarray(RNG.standard_normal(x.shape), jnp.float32)
+
+    def error(mean):
+        pull = lambda method: jax.vjp(  # noqa: E731
+            lambda k: global_conv(x + mean, k, boundary=boundary, layout="bcl", method=method), kernel
+        )[1](dy + mean)[0]
+        return float(jnp.abs(pull("fused") - pull("fft")).max())
+
+    assert 0.01 < error(0.0) and error(10.0) < 2 * error(0.0)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize("length", [256, 4096, 16384])
 def test_forward_and_gradient_lower_for_cuda(boundary, length):
     x = jax.ShapeDtypeStruct((4, 8, length), jnp.bfloat16)

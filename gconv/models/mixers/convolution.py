@@ -31,6 +31,7 @@ class GlobalConv(nnx.Module):
         meaning and the sequence is longer or shorter.
       taps: how many lags the kernel has: a local convolution. 0 for all. Odd for "bidirectional"; not for "circular".
       skip: whether D[c] x[t, c] is added, D learnt: as part of the tap of lag 0, where it costs nothing.
+      dropout, dtype: not used: every mixer of the classifier is offered them, and here kernel_options and x say as much.
       layout: the operator's: x is (batch, length, features) for "blc", (batch, features, length) for "bcl", which is
         faster.
     """
@@ -58,12 +59,16 @@ class GlobalConv(nnx.Module):
             raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}; got {layout!r}")
         if taps and (boundary == "circular" or taps < 0 or (boundary == "bidirectional" and taps % 2 == 0)):
             raise ValueError(f"taps must be odd for a bidirectional boundary, and 0 for a circular one; got {taps}")
-        del dropout, dtype  # every mixer is offered them; here the block's dropout and the dtype of x will do
+        if kernel_length < 0:
+            raise ValueError(f"kernel_length must be at least 0; got {kernel_length}")
+        del dropout, dtype
         self.features, self.length, self.boundary, self.layout = features, length, boundary, layout
         self.reach = min((taps + 1) // 2 if boundary == "bidirectional" else taps, length) if taps else length
         built_for = kernel_length or self.reach
         self.step = built_for / self.reach if stretch else 1.0
         self.kernel = kernel(features, built_for, boundary, **(kernel_options or {}), rngs=rngs)
+        if built_for != self.reach:
+            jax.eval_shape(lambda: self.kernel(self.reach, step=self.step))  # raises for lengths that it doesn't know
         self.skip = nnx.Param(jax.random.normal(rngs.params(), (features,)), axes=("channels",)) if skip else None
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:

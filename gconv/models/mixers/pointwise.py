@@ -36,7 +36,7 @@ class _WithSkip(nnx.Module):
             mixed = self.mixer(x, mask, key=key)
         else:
             mixed = jnp.swapaxes(self.mixer(jnp.swapaxes(x, 1, 2), mask, key=key), 1, 2)
-        return mixed + self.skip[...][:, None] * x
+        return mixed + self.skip[...][:, None].astype(x.dtype) * x
 
     def flops(self, length: int) -> cost.Flops:
         return self.mixer.flops(length)
