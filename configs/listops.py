@@ -25,9 +25,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(
-        arg, listops, {"sgconv": sgconv}, {"quickstart": quickstart, "small": small, "smoke": smoke}
-    )
+    return base.resolve(arg, listops, {"sgconv": sgconv}, {"quickstart": quickstart, "small": small, "smoke": smoke})
 
 
 def listops(config: ConfigDict) -> None:
@@ -45,7 +43,6 @@ def listops(config: ConfigDict) -> None:
         base.shape(config, 8, 128)
         base.rates(config, 3e-3, 1e-3, 0.04)
         base.states(config, 8, 8)
-        config.steps, config.batch_size = 77_000, 48
     else:
         base.shape(config, 8, 128)
         base.rates(config, 1e-2, 5e-4, 0.05)

@@ -35,7 +35,7 @@ class Classifier(nnx.Module):
       activation: of the perceptron, "relu", "gelu" or "identity".
       norm_first: pre-norm blocks with a norm before pooling, otherwise post-norm.
       positions: "none", or added to the embeddings "sinusoidal" (Vaswani et al. 2017, section 3.5) or "learnt" ones.
-      dropout: of embeddings with positions added to them (Vaswani et al. 2017, section 5.4), in the mixer and after each
+      dropout: where positions were added to embeddings (Vaswani et al. 2017, section 5.4), in the mixer and after each
         residual branch.
       dtype: of activations and matrix multiplies; parameters, FFTs and scores are float32.
       split: called as split(x, layout) on what enters and what leaves each block; says how devices share it.

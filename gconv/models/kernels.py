@@ -26,7 +26,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-
 # Kernels are float32 on every device, where the default lets matrix units round what they multiply.
 product = functools.partial(jnp.matmul, precision="highest")
 

@@ -43,7 +43,7 @@ class Linear(nnx.Linear):
         self.layout = layout
 
     def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
-        # What the batch shares is cast after it was spread, and the bias added in float32: so gradients are summed in it.
+        # The weight is cast after it was spread, and the bias added in float32: so are their gradients summed.
         x, weight, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]  # type: ignore[index]
         if self.layout == "blc":
             return (x @ weight.astype(self.dtype) + bias).astype(self.dtype)

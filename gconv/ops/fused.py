@@ -108,7 +108,8 @@ def _correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, interpret: bo
     spectrum = jax.lax.complex(real, imaginary).swapaxes(1, 2).reshape(channels, length)
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
     found = kernel_from(spectrum, jnp.asarray(twist_table(transform, jnp.float32)), transform, lags, taps)
-    return found + _answer_of_means(*(a.reshape(channels, length) for a in of_means), lags, taps)
+    by_x, by_dy = (part.reshape(channels, length) for part in of_means)
+    return found + _answer_of_means(by_x, by_dy, lags, taps)
 
 
 def _convolve_body(x, kernel_r, kernel_i, ones, f1r, f1i, f2r, f2i, tr, ti, wr, wi, y):

@@ -7,7 +7,8 @@ from flax import nnx
 
 from gconv.models.block import Block
 from gconv.models.classifier import Classifier, mean_of_real_tokens, sinusoids
-from gconv.models.mixers import Attention, GlobalConv, PointwiseGlobalConv
+from gconv.models.linear import Linear
+from gconv.models.mixers import S5, Attention, GlobalConv, PlainGlobalConv, PointwiseGlobalConv
 
 GCONV = (PointwiseGlobalConv, {"boundary": "bidirectional", "kernel_options": {"scale": 0.1, "dropout": 0.1}})
 ATTENTION = (Attention, {"heads": 2, "rotary": True})
@@ -73,6 +74,27 @@ def test_a_branch_is_dropped_once(mixer):
     assert np.mean(added == 0) == pytest.approx(0.5, abs=0.06)
 
 
+@pytest.mark.parametrize(
+    "mixer, within",
+    [(GCONV, 1), (ATTENTION, 0), ((PlainGlobalConv, {"activation": "gelu"}), 1), ((S5, {"states": 4, "blocks": 1}), 1)],
+)
+def test_dropout_acts_after_each_branch_in_the_mixer_and_on_added_positions(mixer, within, monkeypatch):
+    rates, act = [], nnx.Dropout.__call__
+
+    def counted(self, x, *, deterministic, rngs):
+        rates.append(0.0 if deterministic else self.rate)
+        return act(self, x, deterministic=deterministic, rngs=rngs)
+
+    monkeypatch.setattr(nnx.Dropout, "__call__", counted)
+    for positions in ("sinusoidal", "none"):
+        rates.clear()
+        classifier(*mixer, layers=1, dropout=0.25, positions=positions)(*batch(), key=jax.random.key(0))
+        assert rates.count(0.25) == (positions != "none") + within + 2
+        rates.clear()
+        classifier(*mixer, layers=1, dropout=0.25, positions=positions)(*batch())
+        assert not any(rates)
+
+
 def test_the_projects_own_layer_is_a_mixer_like_the_others():
     model = classifier(GlobalConv, {"boundary": "circular"})
     assert model(*batch()).shape == (4, 3)
@@ -110,6 +132,19 @@ def test_sinusoids_are_those_of_the_paper():
         for i in range(3):
             angle = position / 10000 ** (2 * i / 6)
             np.testing.assert_allclose(ours[position, 2 * i : 2 * i + 2], [np.sin(angle), np.cos(angle)], atol=1e-6)
+
+
+@pytest.mark.parametrize("layout, axes", [("blc", "bli,blo->io"), ("bcl", "bil,bol->io")])
+def test_gradients_of_a_bfloat16_layer_are_summed_in_float32(layout, axes):
+    rng = np.random.default_rng(0)
+    x, dy = (jnp.asarray(rng.standard_normal((32, 64, 64)), jnp.bfloat16) for _ in range(2))
+    names = ("embed", "hidden")
+    graph, state = nnx.split(Linear(64, 64, layout=layout, axes=names, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
+    found = jax.jit(lambda s, x, dy: jax.vjp(lambda s: nnx.merge(graph, s)(x), s)[1](dy)[0])(state, x, dy)
+    exact = [np.asarray(a, np.float64) for a in (x, dy)]
+    for name, best in (("kernel", np.einsum(axes, *exact)), ("bias", exact[1].sum((0, 1 if layout == "blc" else 2)))):
+        error = np.linalg.norm(np.asarray(found[name][...]) - best) / np.linalg.norm(best)
+        assert error < 2e-3, name  # a bfloat16's rounding: 2^-9
 
 
 def test_bfloat16_activations_keep_float32_parameters_and_scores():

@@ -101,3 +101,27 @@ def test_rotated_products_depend_on_relative_position_only():
         np.testing.assert_allclose(diagonal, diagonal[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(products[0, 0], q @ k, rtol=1e-5)
     assert np.abs(products[0, 5] - products[0, 0]) > 1e-2
+
+
+Q = jnp.zeros((2, 8, 2, 4))
+
+
+@pytest.mark.parametrize(
+    "operands, message",
+    [
+        ((Q[0], Q[0], Q[0]), r"q, k and v must be \(batch, length, heads, size\); got \(8, 2, 4\), \(8, 2, 4\) and"),
+        ((Q, Q[:, :7], Q[:, :7]), r"got \(2, 8, 2, 4\), \(2, 7, 2, 4\) and \(2, 7, 2, 4\)"),
+        ((Q, Q[:, :, :1], Q[:, :, :1]), r"got \(2, 8, 2, 4\), \(2, 8, 1, 4\) and"),
+        ((Q.astype(int),) * 3, "q, k and v must be floating; got int32, int32 and int32"),
+        ((Q, Q, Q, jnp.ones((2, 7), bool)), r"mask must be \(2, 8\) bool; got \(2, 7\) bool"),
+        ((Q, Q, Q, jnp.ones((2, 8))), r"mask must be \(2, 8\) bool; got \(2, 8\) float32"),
+    ],
+)
+def test_bad_arguments_are_named_with_their_shapes(operands, message):
+    with pytest.raises(ValueError, match=message):
+        attention(*operands)
+
+
+def test_rotation_asks_for_pairs():
+    with pytest.raises(ValueError, match=r"x must be \(batch, length, heads, an even size\); got \(2, 8, 2, 3\)"):
+        rotate(Q[..., :3])

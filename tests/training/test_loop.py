@@ -419,6 +419,10 @@ def test_memory_and_flops_are_counted(finished):
         ("model.mixer_options.boundary", "circ", "config.model: boundary must be one of circular, causal, bidir"),
         ("model.mixer_options.kernel_options.dropout", 2.0, r"config.model: .* dropout in \[0, 1\)"),
         ("model.dtype", "float99", "config.model.dtype must be float32 or bfloat16; got 'float99'"),
+        ("model.interleave.every", -1, "config.model.interleave.every must be at least 0; got -1"),
+        ("model.mixer", ".foo.Bar", r"config.model.mixer='.foo.Bar' can't be imported: .*relative import"),
+        ("model.mixer_options.kernel_length", -5, "config.model: kernel_length must be at least 0; got -5"),
+        ("optim.kernel_weight_decay", -5.0, "config.optim.kernel_weight_decay must be at least 0; got -5.0"),
         ("optim.warmup_steps", -3, "config.optim.warmup_steps must be at least 0; got -3"),
         ("optim.clip", float("nan"), "config.optim.clip must be at least 0; got nan"),
         ("data.limit", -5, "config.data.limit must be at least 0; got -5"),
@@ -434,6 +438,21 @@ def test_memory_and_flops_are_counted(finished):
 def test_a_config_that_cannot_be_run_is_named(data_dir, tmp_path, field, value, message):
     made = config(data_dir)
     made.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        loop.train_and_evaluate(made, str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "names, fields, message",
+    [
+        ("gconv", {"boundary": "circular", "kernel_length": 16}, "a free circular kernel of length 16 has no taps"),
+        ("gconv", {"stretch": True, "kernel_length": 16}, "a free bidirectional kernel of length 16 has no"),
+        ("gconv,fourier", {"kernel_length": 16}, "config.model: .*length"),
+    ],
+)
+def test_a_kernel_that_cannot_be_had_at_the_models_length_is_named(data_dir, tmp_path, names, fields, message):
+    made = config(data_dir, mixer=names)
+    made.model.mixer_options.update(fields)
     with pytest.raises(UserError, match=message):
         loop.train_and_evaluate(made, str(tmp_path / "run"))
 

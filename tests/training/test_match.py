@@ -92,11 +92,18 @@ def test_the_order_of_names_does_not_matter_and_none_is_dropped():
     assert listops.get_config("gconv,small,sgconv").steps == listops.get_config("gconv,small").steps
     assert probes.get_config("gconv,small,mqar").data.length == 32
     for names, message in (
-        ("gconv,sgconv,diagonal", "sgconv and diagonal are each a kernel; name one"),
-        ("gconv,small,smoke", "small and smoke are each a size; name one"),
+        ("gconv,sgconv,diagonal", "sgconv and diagonal exclude each other; name one"),
+        ("gconv,small,smoke", "small and smoke exclude each other; name one"),
+        ("gconv,match=flops,match=parameters", "match=flops and match=parameters exclude each other; name one"),
+        ("gconv,layers=2,layers=4", "layers=2 and layers=4 exclude each other; name one"),
     ):
         with pytest.raises(ValueError, match=message):
             listops.get_config(names)
+    with pytest.raises(ValueError, match="mqar and recall exclude each other; name one"):
+        probes.get_config("gconv,mqar,recall")
+    with pytest.raises(ValueError, match="side32 and side64 exclude each other; name one"):
+        pathx.get_config("gconv,multi_scale,side32,side64")
+    assert listops.get_config("gconv,free").to_json() == listops.get_config("gconv").to_json()
     with pytest.raises(ValueError, match="there is no gconv to match: side64: a FreeKernel has the taps of one length"):
         pathx.get_config("attention,side64,match=parameters")
 

@@ -31,7 +31,7 @@ class GlobalConv(nnx.Module):
         meaning and the sequence is longer or shorter.
       taps: how many lags the kernel has: a local convolution. 0 for all. Odd for "bidirectional"; not for "circular".
       skip: whether D[c] x[t, c] is added, D learnt: as part of the tap of lag 0, where it costs nothing.
-      dropout, dtype: not used: every mixer of the classifier is offered them, and here kernel_options and x say as much.
+      dropout, dtype: not used; the classifier offers them to every mixer, and here kernel_options and x say as much.
       layout: the operator's: x is (batch, length, features) for "blc", (batch, features, length) for "bcl", which is
         faster.
     """
