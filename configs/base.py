@@ -103,6 +103,8 @@ def resolve(arg: str | None, task: Change, *alternatives: Mapping[str, Change]) 
     for found in together:
         if len(found) > 1:
             raise ValueError(f"config:{arg}: {found[0]} and {found[1]} exclude each other; name one")
+    if figure and layers:
+        raise ValueError(f"config:{arg}: match={figure} and layers={layers} each set the width; name one")
     config = base(mixer)
     for name in names:
         if name in KERNELS:

@@ -119,6 +119,15 @@ def config_of(run: Run) -> ConfigDict:
     return made
 
 
+def check(table: Table, preset: str) -> None:
+    """UserError for a cell whose config isn't known, as with a preset that its task lacks."""
+    for row, column, points in runs(table, preset):
+        try:
+            config_of(points[0][0]._replace(config=re.sub(",match=\\w+", "", points[0][0].config)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{column} | {row}: {error.args[0]}") from error
+
+
 def record(run: Run, root: Path) -> dict[str, Any]:
     """What is kept of a run: what it was, its state, and if it finished its result.
 
@@ -163,30 +172,35 @@ def finished(table: Table, preset: str, root: Path) -> list[Path]:
     return folders
 
 
-def collect(table: Table, preset: str, root: Path) -> list[dict[str, Any]]:
-    """The records of a table's runs: of each cell the first seed at every point, and all seeds at the best."""
+def collect(
+    table: Table, preset: str, root: Path | None = None, known: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """The records of a table's runs: of each cell the first seed at every point, and all seeds at the best.
+
+    Of each run what is in the folder `root`, unless it finished only where the `known` records were made.
+    """
+    of_known = {_key(r): r for r in known}
+
+    def found(run: Run) -> dict[str, Any]:
+        here = {**run._asdict(), "state": "not run"} if root is None else record(run, root)
+        there = of_known.get(_key(here), here)
+        return max(here, there, key=lambda r: ("not run", "failed", "finished").index(r["state"]))
+
     kept = []
     for _, _, points in runs(table, preset):
-        first = [record(point[0], root) for point in points]
+        first = [found(point[0]) for point in points]
         best = best_point(first)
         for i, point in enumerate(points):
-            seeds = [record(run, root) for run in point[1:]] if i == (best or 0) else []
+            seeds = [found(run) for run in point[1:]]
+            if i != (best or 0):  # while nothing is decided, what was decided before a point was added isn't lost
+                seeds = [r for r in seeds if best is None and r["state"] == "finished"]
             kept += [{**r, "selected": i == best} for r in (first[i], *seeds)]
     return kept
 
 
-def completed(records: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records, but of a cell of which nothing was run those that are known of the same runs, made elsewhere."""
-    kept = []
-    for cell in dict.fromkeys(map(_cell, records)):
-        mine, others = ([r for r in rs if _cell(r) == cell] for rs in (records, known))
-        swept, by_others = ({json.dumps(r["swept"], sort_keys=True) for r in rs} for rs in (mine, others))
-        kept += others if all(r["state"] == "not run" for r in mine) and swept == by_others else mine
-    return kept
-
-
-def _cell(record: dict[str, Any]) -> tuple[str, ...]:
-    return record["row"], record["column"], record["config"], json.dumps(record["overrides"], sort_keys=True)
+def _key(record: dict[str, Any]) -> tuple[str, ...]:
+    fields = (json.dumps(record[name], sort_keys=True) for name in ("overrides", "swept", "seed"))
+    return record["row"], record["column"], record["config"], *fields
 
 
 def records_path(name: str, preset: str) -> Path:
@@ -195,5 +209,16 @@ def records_path(name: str, preset: str) -> Path:
 
 def read_records(name: str, preset: str) -> list[dict[str, Any]]:
     """The committed records of a table; none if it wasn't run."""
-    path = records_path(name, preset)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return records_of(records_path(name, preset))
+
+
+def records_of(path: Path) -> list[dict[str, Any]]:
+    """The records of a file, none if there is no file. UserError for a line that is no record."""
+    found = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+        try:
+            found.append(json.loads(line))
+            _key(found[-1])
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path}, line {number} is no record of a run: {error}") from error
+    return found

@@ -191,6 +191,7 @@ def projected_seconds(
 
 def print_commands(table: grid.Table, preset: str, root: Path, data_dir: str) -> None:
     """A line for each run that can be made now; those of which a width must first be timed are only counted."""
+    failed = sum(r["state"] == "failed" for r in grid.collect(table, preset, root))
     waiting = missing(table, preset, root)
     measured = [run for run in waiting if run.config.endswith(",match=time")]
     for run in waiting:
@@ -198,6 +199,8 @@ def print_commands(table: grid.Table, preset: str, root: Path, data_dir: str) ->
             print(shlex.join(["python", "-m", "gconv.main", *arguments(run, table, root, data_dir)]))
     if measured:
         say(f"not listed: {len(measured)} runs whose width is found by timing; experiments.run makes them")
+    if failed:
+        say(f"not listed: {failed} that failed; experiments.run tries them again")
 
 
 def print_missing(table: grid.Table, name: str, preset: str, root: Path) -> None:
@@ -219,7 +222,9 @@ def print_missing(table: grid.Table, name: str, preset: str, root: Path) -> None
             print(f"{run.column} | {run.row} | {_point(run)}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")
     timed = [s for s in seconds if s is not None]
     total = (
-        f"about {len(left) * statistics.mean(timed) / 3600:.1f} h in all" if timed else "nothing like them was timed"
+        f"about {len(left) * statistics.mean(timed) / 3600:.1f} h of training in all"
+        if timed
+        else "nothing like them was timed"
     )
     print(f"{len(left)} runs missing, {len(left) - len(waiting)} of them after others: {total}")
     if failed := sum(r["state"] == "failed" for r in here):
@@ -241,6 +246,7 @@ def main(argv: list[str]) -> None:
     if len(argv) != 2 or not flags.FLAGS.workdir:
         raise UserError("expected python -m experiments.run NAME [--workdir=DIR]")
     table = grid.of_columns(argv[1], flags.FLAGS.columns)
+    grid.check(table, flags.FLAGS.preset)
     root = Path(flags.FLAGS.workdir) / argv[1] / (flags.FLAGS.preset or "full")
     if flags.FLAGS.commands:
         return print_commands(table, flags.FLAGS.preset, root, flags.FLAGS.data_dir)

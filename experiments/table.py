@@ -26,7 +26,6 @@ from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a sec
 from experiments import grid
 from gconv import cli
 from gconv.errors import UserError
-from gconv.training.metrics import read_jsonl
 
 Records = list[dict[str, Any]]
 
@@ -44,6 +43,11 @@ class Cell(NamedTuple):
     @property
     def half(self) -> float:
         return half_interval(list(self.accuracies.values()))
+
+    @property
+    def has_wide_interval(self) -> bool:
+        """Whether it leaves 0 to 1 by more than a point: then seeds differ in kind, and their range says more."""
+        return not (math.isnan(self.half) or -0.01 <= self.mean - self.half <= self.mean + self.half <= 1.01)
 
 
 def half_interval(values: Sequence[float]) -> float:
@@ -114,7 +118,9 @@ def shown(cell: Cell) -> str:
     if not cell.accuracies:
         return ", ".join(what for count, what in missing if count)
     text = f"{100 * cell.mean:.1f}"
-    if not math.isnan(cell.half):
+    if cell.has_wide_interval:
+        text += f" ({100 * min(cell.accuracies.values()):.1f} to {100 * max(cell.accuracies.values()):.1f})"
+    elif not math.isnan(cell.half):
         text += f" ± {100 * cell.half:.1f}"
     counts = ", ".join(f"{count} {what}" for count, what in missing if count)
     return text + (f" ({counts} of {cell.wanted} seeds)" if counts else "")
@@ -147,12 +153,14 @@ def _costs(of_row: list[Cell]) -> list[str]:
     """Parameters, both FLOPs a token and examples/s of a row: a figure a column, or of many columns their range."""
     figures = []
     for name in COSTS.values():
-        values = [statistics.median(r[name] for r in cell.results) for cell in of_row if cell.results]
-        texts = list(dict.fromkeys(f"{value:,.0f}" for value in values))
+        values = [statistics.median(r[name] for r in cell.results) if cell.results else None for cell in of_row]
+        known = [value for value in values if value is not None]
+        texts = list(dict.fromkeys(f"{value:,.0f}" for value in known))
         if len(texts) > 3:
-            figures.append(f"{min(values):,.0f} to {max(values):,.0f}")
+            figures.append(f"{min(known):,.0f} to {max(known):,.0f}")
         else:
-            figures.append(" / ".join(f"{value:,.0f}" for value in values) if len(texts) > 1 else "".join(texts))
+            each = " / ".join("–" if value is None else f"{value:,.0f}" for value in values)
+            figures.append(each if len(texts) > 1 else "".join(texts))
     return figures
 
 
@@ -166,9 +174,11 @@ def markdown(records: Records, table: grid.Table) -> str:
 def facts(records: Records, table: grid.Table) -> str:
     """What a reader must know of the runs: data, seeds, sweep, device, hours."""
     results = [r["result"] for r in records if r["state"] == "finished"]
+    wide = any(cell.has_wide_interval for cell in cells(records).values())
+    range_of = ", or, where that is more than there is, their lowest and highest" if wide else ""
     lines = [
-        "Mean test accuracy ± half of the 95% interval over seeds; costs are given column by column where they differ,"
-        " or as a range."
+        f"Mean test accuracy ± half of the 95% interval over {len({r['seed'] for r in records})} seeds{range_of}; costs"
+        " are given column by column where they differ, or as a range."
     ]
     points = list({json.dumps(r["swept"]): r["swept"] for r in records}.values())
     if len(points) > 1:
@@ -184,7 +194,9 @@ def facts(records: Records, table: grid.Table) -> str:
         taken = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"
         devices = ", ".join(dict.fromkeys(r["device"] for r in results))
         lines.append(f"{len(results)} runs, {taken} of training on {devices}.")
-        lines.append("They ran side by side, so examples/s are no benchmark: `python -m scripts.benchmark step` is.")
+        lines.append(
+            "Runs may have shared their machine, so examples/s are no benchmark; `python -m scripts.benchmark step` is."
+        )
     if table.note:
         lines.append(table.note)
     return "\n".join(lines)
@@ -228,7 +240,7 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
     columns = [c for c in columns if any(found[row, c].accuracies for row in rows)]
     across = min(5, len(columns))
     down = math.ceil(len(columns) / across)
-    size = (2.5 + 2.5 * across, 0.2 + down * (1.0 + 0.32 * len(rows)))
+    size = (0.4 + 0.075 * max(map(len, rows)) + max(2.5 * across, 4), 0.5 + down * (1.0 + 0.32 * len(rows)))
     figure, panels = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False, sharey=True)
     for axes in panels.flat[len(columns) :]:
         axes.remove()
@@ -237,9 +249,11 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
             cell = found[row, column]
             if not cell.accuracies:
                 continue
-            half = 0 if math.isnan(cell.half) else 100 * cell.half
-            axes.errorbar(100 * cell.mean, y, xerr=half, fmt="o", color="C0", elinewidth=2, ms=6)
             values = [100 * a for a in cell.accuracies.values()]
+            half = 0 if math.isnan(cell.half) or cell.has_wide_interval else 100 * cell.half
+            axes.errorbar(100 * cell.mean, y, xerr=half, fmt="o", color="C0", elinewidth=2, ms=6)
+            if cell.has_wide_interval:
+                axes.plot([min(values), max(values)], [y, y], ":", color="C0", lw=2)
             axes.plot(values, [y] * len(values), ".", color="black", ms=3, alpha=0.7)
         results = [result for row in rows for result in found[row, column].results]
         if results:
@@ -250,6 +264,10 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
     panels[0][0].set_ylim(len(rows) - 0.5, -0.5)  # the first row on top, and room for one that wasn't run
     width = int(size[0] * 10)  # letters that fit
     figure.suptitle("\n".join(textwrap.wrap(table.title, width)), fontsize=11)
+    wide = any(found[row, c].has_wide_interval for row in rows for c in columns)
+    figure.supxlabel(
+        "mean, 95% interval" + (" (dotted: range)" if wide else "") + ", seeds; dashed: guessing", fontsize=8
+    )
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -265,24 +283,29 @@ def main(argv: list[str]) -> None:
         raise UserError("expected python -m experiments.table NAME")
     name, preset = argv[1], flags.FLAGS.preset
     table = grid.table(name)
+    stem, output = preset or "full", flags.FLAGS.output
+    kept = grid.records_of(Path(output) / f"{stem}.jsonl") if output else []
+    if kept and all(r["state"] == "not run" for r in grid.collect(table, preset, known=kept)):
+        raise UserError(f"--output: {output}/{stem}.jsonl holds records of other runs than {name}'s")
     if flags.FLAGS.workdir:
-        root = Path(flags.FLAGS.workdir) / name / (preset or "full")
+        root = Path(flags.FLAGS.workdir) / name / stem
         if not root.is_dir():
             raise UserError(f"--workdir: {root} is no folder; python -m experiments.run {name} makes it")
-        records = grid.collect(table, preset, root)
-        if flags.FLAGS.output:
-            records = grid.completed(records, read_jsonl(Path(flags.FLAGS.output) / f"{preset or 'full'}.jsonl"))
-            if not any(r["state"] == "finished" and r["selected"] for r in records):
-                raise UserError(f"--workdir: no cell of {name} has a result in {root} yet; --output is left as it is")
+        records = grid.collect(table, preset, root, kept)
+        if output and not any(r["state"] == "finished" and r["selected"] for r in records):
+            raise UserError(f"--workdir: no cell of {name} has a result in {root} yet; --output is left as it is")
     else:
-        records = grid.read_records(name, preset)
-        if not records:
-            raise UserError(f"{grid.records_path(name, preset)} is missing: this table wasn't run")
+        path, known = grid.records_path(name, preset), grid.read_records(name, preset)
+        if not known:
+            measured = f"; what was measured of its models is in {path.parent}" if path.parent.is_dir() else ""
+            raise UserError(f"{path} is missing: this table wasn't run{measured}")
+        records = grid.collect(table, preset, known=known)
     text = markdown(records, table)
-    if flags.FLAGS.output:
-        stem = preset or "full"
-        with cli.output_folder(flags.FLAGS.output) as folder:
-            (folder / f"{stem}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    if output:
+        with cli.output_folder(output) as folder:
+            partial = folder / f"{stem}.jsonl.partial"
+            partial.write_text("".join(json.dumps(r) + "\n" for r in records))
+            partial.replace(folder / f"{stem}.jsonl")
             (folder / f"{stem}.md").write_text(text)
             (folder / f"{stem}.tex").write_text(latex(records))
             (folder / f"{stem}.csv").write_text(as_csv(records))

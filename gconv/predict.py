@@ -48,7 +48,10 @@ def _contents(path: str, task: str) -> list[tuple[str, Any]]:
             return [(path, Path(path).read_bytes())]
         if tokenizer is tokenizers.expression:
             lines = enumerate(Path(path).read_text().splitlines(), 1)
-            return [(f"{path}:{number}", line) for number, line in lines if line.strip()]
+            found = [(f"{path}:{number}", line) for number, line in lines if line.strip()]
+            if not found:
+                raise UserError(f"{path}: it is empty")
+            return found
         with open(path, "rb"):
             return [(path, path)]
     except (OSError, UnicodeDecodeError) as error:

@@ -18,7 +18,8 @@ def attention(
     Returns (batch, length, heads, size). The scores are normalised in float32. More than MOST_SCORES of them are taken
     some queries at a time, and again in the gradient, so that memory grows with the length, not with its square.
 
-    Under a plain `jax.jit`, positions that are split over devices are exchanged for heads (`gconv.ops.headwise`).
+    Under a plain `jax.jit`, positions that are split over devices are exchanged for heads (`gconv.ops.headwise`);
+    inside a `jax.shard_map` this wants its `check_vma=False`.
     ValueError for other shapes or dtypes.
     """
     if q.ndim != 4 or not q.shape == k.shape == v.shape:

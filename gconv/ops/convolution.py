@@ -22,6 +22,7 @@ def global_conv(
         bidirectional  y[t, c] = Σ_s kernel[t − s + R, c] · x[s, c],  R = (K − 1)/2  K odd, K ≤ 2L − 1
 
     The last two take x as zero beyond its ends. 2L − 1 bidirectional taps cover every lag −(L−1)..L−1.
+    Devices that share x need no `jax.shard_map`; inside one the gradient wants its `check_vma=False`.
 
     Args:
       x: (batch, length, channels), or (batch, channels, length) for layout "bcl"; float16, bfloat16, float32 or

@@ -216,7 +216,9 @@ def _say_result(result: dict[str, Any]) -> None:
     examples, chance, accuracy = result["data"]["examples"]["test"], result["chance"], result["test_accuracy"]
     say(f"test accuracy {accuracy:.4f} on {examples:,} examples; guessing scores {chance:.4f}")
     noise = 1.96 * (chance * (1 - chance) / examples) ** 0.5
-    if accuracy < chance + noise:
+    if accuracy < chance - noise:
+        say(f"WARNING: the test accuracy is BELOW GUESSING ({chance:.4f} ± {noise:.4f}): nothing was learnt")
+    elif accuracy < chance + noise:
         say(f"WARNING: the test accuracy is WITHIN NOISE OF CHANCE ({chance:.4f} ± {noise:.4f}): nothing was learnt")
 
 

@@ -1,6 +1,7 @@
 """Tables of runs: which runs there are, in what order they are made, and what is said of them."""
 
 import fcntl
+import functools
 import json
 import shlex
 import subprocess
@@ -73,27 +74,63 @@ def test_a_run_is_a_command_and_has_a_folder_of_its_own(tmp_path):
     assert full.config == "configs/listops.py:gconv,diagonal"
 
 
-def test_records_of_cells_that_were_run_elsewhere_are_kept(tmp_path):
-    def collected(root, limit):
-        wanted = SMALL._replace(sweep=({},), columns={"ListOps": Part("listops", {"data.limit": limit})})
-        return grid.collect(wanted, "small", tmp_path / root)
-
-    (a,), (b,) = (points for _, _, points in grid.runs(SMALL._replace(sweep=({},)), "small"))
-    finish(tmp_path / "here", a[0], 0.3, 0.5)
-    for run_there in b:
-        finish(tmp_path / "there", run_there, 0.3, 0.6)
-    here, there = collected("here", 8), collected("there", 8)
-    both = grid.completed(there, here)
-    assert [(r["row"], r["seed"], r["state"]) for r in both if r["state"] == "finished"] == [
-        ("a", 0, "finished"), ("b", 0, "finished"), ("b", 1, "finished"), ("b", 2, "finished"),
+def test_records_of_runs_that_were_made_elsewhere_are_kept(tmp_path):
+    one = SMALL._replace(sweep=({},))
+    collected = functools.partial(grid.collect, one, "small")
+    (a,), (b,) = (points for _, _, points in grid.runs(one, "small"))
+    for made in (*a, b[0]):
+        finish(tmp_path / "here", made, 0.3, 0.5)
+    for made in (a[0], *b):
+        finish(tmp_path / "there", made, 0.3, 0.6)
+    both = collected(tmp_path / "there", collected(tmp_path / "here"))
+    assert [(r["row"], r["seed"], r["result"]["test_accuracy"]) for r in both] == [
+        ("a", 0, 0.6), ("a", 1, 0.5), ("a", 2, 0.5), ("b", 0, 0.6), ("b", 1, 0.6), ("b", 2, 0.6),
     ]  # fmt: skip
-    assert grid.completed(both, there) == both  # nothing is lost to records that lack it
-    assert grid.completed(collected("none", 9), both) == collected("none", 9)  # those were other runs
+    assert collected(None, both) == both  # nothing is lost to a folder that lacks it
     (a[0].folder(tmp_path / "failing") / "failed").parent.mkdir(parents=True)
     (a[0].folder(tmp_path / "failing") / "failed").write_text("why")
-    assert grid.completed(collected("failing", 8), both)[0]["state"] == "failed"  # what failed here says so
-    swept = grid.collect(SMALL, "small", tmp_path / "none")
-    assert grid.completed(swept, both) == swept  # another sweep was another choice
+    assert collected(tmp_path / "failing", both) == both  # or where it failed
+    assert collected(tmp_path / "failing")[0]["state"] == "failed"
+    other = one._replace(columns={"ListOps": Part("listops", {"data.limit": 9})})
+    assert {r["state"] for r in grid.collect(other, "small", known=both)} == {"not run"}  # those were other runs
+
+
+def test_what_a_sweep_had_decided_outlives_another_point(tmp_path):
+    for _, _, points in grid.runs(SMALL, "small"):
+        for made, val in ((points[0][0], 0.3), *((seed, 0.4) for seed in points[1])):
+            finish(tmp_path, made, val, 0.5)
+    known = grid.collect(SMALL, "small", tmp_path)
+    wider = SMALL._replace(sweep=(*SMALL.sweep, {"optim.lr": 0.3}))
+    kept = grid.collect(wider, "small", known=known)
+    assert [r for r in kept if r["state"] == "finished"] == [{**r, "selected": False} for r in known]
+    assert grid.collect(SMALL, "small", known=kept) == known
+
+
+def test_a_file_that_holds_something_else_is_named(tmp_path):
+    (tmp_path / "small.jsonl").write_text('{"row": "a"}\n{"row"')
+    with pytest.raises(UserError, match=r"small.jsonl, line 1 is no record of a run: 'column'"):
+        grid.records_of(tmp_path / "small.jsonl")
+    whole = (ROOT / "experiments/records/depth/small.jsonl").read_text()
+    (tmp_path / "small.jsonl").write_text(whole + '{"row"')
+    with pytest.raises(UserError, match=r"small.jsonl, line 16 is no record of a run"):
+        grid.records_of(tmp_path / "small.jsonl")
+    (tmp_path / "small.jsonl").write_text(whole)
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.table", "share", f"--output={tmp_path}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "small.jsonl holds records of other runs than share's" in done.stderr
+    assert (tmp_path / "small.jsonl").read_text() == whole
+
+
+def test_an_interval_beyond_what_there_is_gives_way_to_the_range():
+    def cell(*accuracies):
+        return table.Cell(dict(enumerate(accuracies)), [], 0, len(accuracies))
+
+    assert table.shown(cell(0.16, 0.99, 0.99)) == "71.3 (16.0 to 99.0)"
+    assert table.shown(cell(0.999, 1.0, 0.998)) == "99.9 ± 0.2"
 
 
 def test_a_run_of_other_fields_is_not_the_tables(tmp_path):
@@ -361,6 +398,8 @@ def test_published_tables_are_those_of_their_records(path):
     if path.parent.name not in NAMES:
         return
     made, stem = grid.read_records(path.parent.name, "" if path.stem == "full" else path.stem), path.with_suffix("")
+    declared = grid.table(path.parent.name)
+    assert made == grid.collect(declared, "" if path.stem == "full" else path.stem, known=made)
     assert stem.with_suffix(".md").read_text() == table.markdown(made, grid.table(path.parent.name))
     assert stem.with_suffix(".tex").read_text() == table.latex(made)
     assert stem.with_suffix(".csv").read_text() == table.as_csv(made)
@@ -373,6 +412,12 @@ def test_what_is_not_there_is_named(tmp_path):
         grid.table("nothing")
     for module, arguments, message in (
         ("run", ["main", "depth"], "expected python -m experiments.run NAME [--workdir=DIR]"),
+        (
+            "run",
+            ["main", "--preset=smokee"],
+            "ListOps | gconv: config:gconv,smokee: unknown name 'smokee'; expected one of",
+        ),
+        ("table", ["transfer"], "this table wasn't run; what was measured of its models is in"),
         ("run", ["main", "--workdir=setup.py"], "--workdir: setup.py/main/small can't be written"),
         (
             "run",

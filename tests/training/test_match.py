@@ -95,6 +95,7 @@ def test_the_order_of_names_does_not_matter_and_none_is_dropped():
         ("gconv,sgconv,diagonal", "sgconv and diagonal exclude each other; name one"),
         ("gconv,small,smoke", "small and smoke exclude each other; name one"),
         ("gconv,match=flops,match=parameters", "match=flops and match=parameters exclude each other; name one"),
+        ("gconv,layers=2,match=flops", "match=flops and layers=2 each set the width; name one"),
         ("gconv,layers=2,layers=4", "layers=2 and layers=4 exclude each other; name one"),
     ):
         with pytest.raises(ValueError, match=message):
