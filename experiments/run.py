@@ -257,7 +257,10 @@ def main(argv: list[str]) -> None:
     except OSError as error:
         raise UserError(f"--workdir: {root} can't be written: {error.strerror}") from error
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
-    failures = run_all(table, flags.FLAGS.preset, root, flags.FLAGS.jobs, flags.FLAGS.data_dir)
+    try:
+        failures = run_all(table, flags.FLAGS.preset, root, flags.FLAGS.jobs, flags.FLAGS.data_dir)
+    except PermissionError as error:
+        raise UserError(f"--workdir: {error.filename or root} can't be written: {error.strerror}") from error
     preset = "" if flags.FLAGS.preset == "small" else f" --preset={flags.FLAGS.preset}"
     then = f"python -m experiments.table {argv[1]} --workdir={flags.FLAGS.workdir}{preset}"
     waiting = still_to_come(table, flags.FLAGS.preset, root)

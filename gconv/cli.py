@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -31,7 +32,10 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv, known_only=False)
     except Exception as error:  # of absl, of ml_collections, or of a config file itself
-        message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        cause: Any = error
+        while isinstance(cause, KeyError | AttributeError) and cause.args:  # a KeyError's own text is in quotes
+            cause = cause.args[0]
+        message = str(cause) if cause is error else f"the config has no {cause}"
         if "Traceback (most recent call last)" in message:  # ml_collections repeats a config's: its last line says it
             first, last = message.split(": Error whilst parsing")[0], message.strip().splitlines()[-1]
             message = f"{first}: {last.partition(': ')[2] or last}"

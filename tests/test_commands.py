@@ -27,7 +27,8 @@ SMOKE = "--config=configs/listops.py:gconv,smoke"
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([SMOKE, "--config.optim.learning_rate=1"], "learning_rate"),
+        ([SMOKE, "--config.optim.learning_rate=1"], "error: the config has no 'learning_rate'"),
+        ([SMOKE, "--config.stepss=1"], "error: the config has no 'stepss' Did you mean \"steps\" instead"),
         ([SMOKE, "--config.nothing=1"], "nothing"),
         ([SMOKE, "--config.optim.lr=fast"], "fast"),
         ([SMOKE, "--config.steps=1.5"], "1.5"),

@@ -81,8 +81,11 @@ def load(run: str | Path, length: int | None = None) -> Trained:
     name = config.data.name
     if name not in tasks.TASKS:
         raise UserError(f"{run}: {name} is a probe; its models are not for use")
-    spec = tasks.spec(name, config.data.length, config.data.options)
-    graphdef, params = nnx.split(nnx.eval_shape(lambda: build_model(config.model, spec, jax.random.key(0))))
+    try:
+        spec = tasks.spec(name, config.data.length, config.data.options)
+        graphdef, params = nnx.split(nnx.eval_shape(lambda: build_model(config.model, spec, jax.random.key(0))))
+    except (AttributeError, KeyError) as error:
+        raise UserError(f"{run}: config.json lacks {error}: another version of gconv wrote it") from error
     found, notes = read_newest(Path(run) / "checkpoints", {"best": params})
     if notes["best_correct"] < 0:
         raise UserError(f"{run}: its newest checkpoint is from before the first validation")

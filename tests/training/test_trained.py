@@ -124,6 +124,11 @@ def test_what_is_no_run_is_named(runs, tmp_path):
     shutil.copy(runs[0] / "listops/config.json", tmp_path)
     with pytest.raises(UserError, match="this run has saved nothing yet"):
         gconv.load(tmp_path)
+    older = json.loads((tmp_path / "config.json").read_text())
+    del older["data"]["options"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    with pytest.raises(UserError, match="config.json lacks .*'options'.*: another version of gconv wrote it"):
+        gconv.load(tmp_path)
     shutil.copy(runs[0] / "image/config.json", tmp_path)
     shutil.copytree(runs[0] / "listops/checkpoints", tmp_path / "checkpoints")
     with pytest.raises(UserError, match=r"is of another model: it has no best\."):
@@ -159,6 +164,7 @@ def test_predictions_of_pictures_and_pairs(runs, tmp_path, capsys):
     [
         ("listops", "[MAX 4 ]\n[MAX 4 x ]\n", r"file:2: 'x' is no ListOps token"),
         ("listops", b"\xff\xfe", "file can't be read: "),
+        ("listops", "\n \n", "file: it is empty"),
         ("listops", None, "file can't be read: No such file or directory"),
         ("image", "no picture", "file: no picture can be read from it"),
         ("image", None, "file can't be read: No such file or directory"),
