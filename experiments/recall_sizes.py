@@ -31,6 +31,7 @@ TABLE = Table(
         "8 pairs in 64 tokens": mqar(data__length=64, data__options__pairs=8),
         "8000 steps": mqar(steps=8000),
     },
+    seeds=(0, 1, 2, 3, 4),
     sweep=tuple({"optim.lr": lr, "optim.kernel_lr": lr} for lr in (2e-3, 6e-3, 2e-2)),
     note="MLP-Mixer has 32 hidden units over tokens throughout. That a model guesses counts in a column that attention"
     " has learnt.",

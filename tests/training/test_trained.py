@@ -127,7 +127,7 @@ def test_what_is_no_run_is_named(runs, tmp_path):
     older = json.loads((tmp_path / "config.json").read_text())
     del older["data"]["options"]
     (tmp_path / "config.json").write_text(json.dumps(older))
-    with pytest.raises(UserError, match="config.json lacks .*'options'.*: another version of gconv wrote it"):
+    with pytest.raises(UserError, match=r"config.json lacks .*'options'.*: another version of gconv wrote it"):
         gconv.load(tmp_path)
     shutil.copy(runs[0] / "image/config.json", tmp_path)
     shutil.copytree(runs[0] / "listops/checkpoints", tmp_path / "checkpoints")
