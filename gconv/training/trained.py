@@ -85,7 +85,9 @@ def load(run: str | Path, length: int | None = None) -> Trained:
         spec = tasks.spec(name, config.data.length, config.data.options)
         graphdef, params = nnx.split(nnx.eval_shape(lambda: build_model(config.model, spec, jax.random.key(0))))
     except UserError as error:
-        raise error if length is None else UserError(f"{run}: its model can't read sequences of {length}: {error}")
+        if length is None:
+            raise
+        raise UserError(f"{run}: its model can't read sequences of {length}: {error}") from error
     except (AttributeError, KeyError) as error:
         raise UserError(f"{run}: config.json lacks {error}: another version of gconv wrote it") from error
     found, notes = read_newest(Path(run) / "checkpoints", {"best": params})

@@ -78,7 +78,7 @@ def test_a_model_reads_longer_sequences_than_it_was_trained_on(runs, fields):
         (
             "gconv",
             {"model.mixer_options.boundary": "circular"},
-            "can't read sequences of 48: a free circular kernel of",
+            "can't read sequences of 48: config.model: a free circular kernel of",
         ),
         ("mlp_mixer", {}, "is of another model: it has no .*48"),
         ("attention", {"model.positions": "learnt"}, r"is of another model: it has no best.positions.value \(48, "),
