@@ -3,7 +3,7 @@
 from experiments.grid import Part, Table
 
 TABLE = Table(
-    title="Probes of single abilities, two layers of width 32, all but MLP-Mixer causal",
+    title="Probes of single abilities, two layers, all but MLP-Mixer causal",
     rows={
         "gconv": Part("gconv"),
         "gconv, gated": Part("gated"),
@@ -25,5 +25,6 @@ TABLE = Table(
         "selective copying at 256": Part("probes,selective_copying"),
     },
     sweep=tuple({"optim.lr": lr, "optim.kernel_lr": lr} for lr in (1e-3, 3e-3)),
-    note="A column counts where attention, with or without a short convolution, has left the level of guessing.",
+    note="A column counts where attention, with or without a short convolution, has left the level of guessing. In the"
+    " small setting layers are 32 wide.",
 )

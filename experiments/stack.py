@@ -8,7 +8,7 @@ from experiments.grid import RATES, Part, Table
 LETTER: dict[str, Any] = {"model.mixer_options.boundary": "circular", "model.mlp_ratio": 0.0}
 
 TABLE = Table(
-    title="Stacks at one width, 32 channels",
+    title="Stacks at one width",
     rows={
         **{
             f"{2 * pairs} convolutions (the question's)": Part("gconv_plain", LETTER | {"model.layers": pairs})
@@ -20,5 +20,6 @@ TABLE = Table(
     columns={"ListOps": Part("listops")},
     sweep=RATES,
     note="The question's: pairs of circular convolutions with a GELU between, a norm before and a residual around each"
-    " pair, and no channel meets another but in the norm. The others have a perceptron in every layer.",
+    " pair, and no channel meets another but in the norm. The others have a perceptron in every layer. In the small"
+    " setting all have 32 channels.",
 )

@@ -18,7 +18,7 @@ from gconv.data.generators import listops
 from gconv.progress import say
 from gconv.training.metrics import read_json, write_json
 
-LENGTHS = (64, 96, 128, 256)  # the first is that of training; expressions of a range have at most so many tokens
+LENGTHS = (1, 1.5, 2, 4)  # in units of that of training; expressions of a range have at most so many tokens
 EXAMPLES = 2000
 
 
@@ -35,7 +35,8 @@ def accuracy(run: Path, examples: list[listops.Example], length: int) -> float:
 
 
 def measure(runs: list[Path], folder: Path) -> None:
-    longer = {n: expressions(shorter, n, EXAMPLES) for shorter, n in itertools.pairwise(LENGTHS)}
+    lengths = [int(units * read_json(runs[0] / "config.json")["data"]["length"]) for units in LENGTHS]
+    longer = {n: expressions(shorter, n, EXAMPLES) for shorter, n in itertools.pairwise(lengths)}
     models = []
     for run in runs:
         accuracies = [read_json(run / "result.json")["test_accuracy"]]
@@ -44,7 +45,7 @@ def measure(runs: list[Path], folder: Path) -> None:
         say(f"{run}: {', '.join(f'{100 * a:.1f}%' for a in accuracies)}")
     commonest = [np.bincount([e.value for e in examples]).max() / EXAMPLES for examples in longer.values()]
     guessing = [read_json(runs[0] / "result.json")["chance"], *(float(share) for share in commonest)]
-    record = {"lengths": LENGTHS, "examples": EXAMPLES, "guessing": guessing, "models": models}
+    record = {"lengths": lengths, "examples": EXAMPLES, "guessing": guessing, "models": models}
     write_json(folder / "transfer.json", record)
     (folder / "transfer.md").write_text(table(record))
     draw(record, folder / "transfer.png")
