@@ -123,7 +123,7 @@ def check(table: Table, preset: str) -> None:
     """UserError for a cell whose config isn't known, as with a preset that its task lacks."""
     for row, column, points in runs(table, preset):
         try:
-            config_of(points[0][0]._replace(config=re.sub(",match=\\w+", "", points[0][0].config)))
+            config_of(points[0][0]._replace(config=re.sub(",(match|layers)=\\w+", "", points[0][0].config)))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{column} | {row}: {error.args[0]}") from error
 
