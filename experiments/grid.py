@@ -191,9 +191,9 @@ def collect(
         first = [found(point[0]) for point in points]
         best = best_point(first)
         for i, point in enumerate(points):
-            seeds = [found(run) for run in point[1:]]
-            if i != (best or 0):  # while nothing is decided, what was decided before a point was added isn't lost
-                seeds = [r for r in seeds if best is None and r["state"] == "finished"]
+            seeds = [found(run) for run in point[1:]] if best is None or i == best else []
+            if i:  # while nothing is decided, what was decided before a point was added isn't lost
+                seeds = [r for r in seeds if best is not None or r["state"] == "finished"]
             kept += [{**r, "selected": i == best} for r in (first[i], *seeds)]
     return kept
 

@@ -203,8 +203,7 @@ def _answer_to_ones(kernel: jax.Array, length: int, lags: Lags) -> jax.Array:
         first, last = -t - lags.first, length - 1 - t - lags.first
     else:  # position t − lag(k)
         first, last = t - (length - 1) - lags.first, t - lags.first
-    sums = jnp.pad(jnp.cumsum(kernel, axis=1), ((0, 0), (1, 0)))
-    return sums[:, np.clip(last + 1, 0, taps)] - sums[:, np.clip(first, 0, taps)]
+    return _sums_within(kernel, np.clip(first, 0, taps), np.clip(last + 1, 0, taps))
 
 
 def _answer_of_means(by_x: jax.Array, by_dy: jax.Array, lags: Lags, taps: int) -> jax.Array:
@@ -216,10 +215,11 @@ def _answer_of_means(by_x: jax.Array, by_dy: jax.Array, lags: Lags, taps: int) -
     if lags.circular:  # the other sums to 0
         return jnp.broadcast_to(jnp.sum(by_x, axis=1, keepdims=True), (channels, taps))
     lag = (lags.first + np.arange(taps)) * (-1 if lags.mirrored else 1)  # dy's position less x's
+    of_dy = _sums_within(by_x, np.maximum(0, lag), np.minimum(length, length + lag))
+    return of_dy + _sums_within(by_dy, np.maximum(0, -lag), np.minimum(length, length - lag))
 
-    def within(values: jax.Array, first: np.ndarray, end: np.ndarray) -> jax.Array:
-        sums = jnp.pad(jnp.cumsum(values, axis=1), ((0, 0), (1, 0)))
-        return sums[:, end] - sums[:, first]
 
-    inside = within(by_x, np.maximum(0, lag), np.minimum(length, length + lag))
-    return inside + within(by_dy, np.maximum(0, -lag), np.minimum(length, length - lag))
+def _sums_within(values: jax.Array, first: np.ndarray, end: np.ndarray) -> jax.Array:
+    """Σ values[:, first:end], a column for each of the bounds."""
+    sums = jnp.pad(jnp.cumsum(values, axis=1), ((0, 0), (1, 0)))
+    return sums[:, end] - sums[:, first]

@@ -159,6 +159,15 @@ def test_validation_with_the_first_seed_decides_which_seeds_are_run(tmp_path):
     assert kept[0]["result"]["train_seconds"] == 1.5 and not kept[0]["selected"]
 
 
+def test_commands_count_what_failed(tmp_path, capsys):
+    first, *others = run.missing(SMALL, "small", tmp_path)
+    first.folder(tmp_path).mkdir(parents=True)
+    (first.folder(tmp_path) / "failed").write_text("why")
+    run.print_commands(SMALL, "small", tmp_path, "data")
+    told = capsys.readouterr()
+    assert told.out.count("\n") == len(others) and "not listed: 1 that failed" in told.err
+
+
 def test_a_run_that_starts_from_another_waits_for_it(tmp_path):
     first, then = (Part("listops", {"data.length": length}) for length in (8, 16))
     staged = SMALL._replace(columns={"8": first, "16": then}, sweep=({},), starts_from={"16": "8"})

@@ -457,6 +457,13 @@ def test_a_kernel_that_cannot_be_had_at_the_models_length_is_named(data_dir, tmp
         loop.train_and_evaluate(made, str(tmp_path / "run"))
 
 
+def test_a_score_below_guessing_is_not_called_noise(capsys):
+    loop._say_result({"data": {"examples": {"test": 96}}, "chance": 0.25, "test_accuracy": 0.1})
+    loop._say_result({"data": {"examples": {"test": 96}}, "chance": 0.25, "test_accuracy": 0.2})
+    told = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
+    assert ["BELOW GUESSING (0.2500 ± 0.0866)" in line for line in told] == [True, False]
+
+
 def test_full_configs_are_whole_and_build():
     from gconv.training.step import build_model
 
