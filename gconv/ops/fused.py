@@ -72,7 +72,7 @@ def _convolve(x: jax.Array, kernel: jax.Array, lags: Lags, interpret: bool) -> j
     batch, channels, length = x.shape
     transform, rows = _plan(length, lags)
     x, (n1, n2) = _blocks(x, rows)
-    spectrum = kernel_spectrum(kernel, jnp.asarray(twist_table(transform, jnp.float32)), transform, lags)
+    (spectrum,) = kernel_spectrum(kernel, jnp.asarray(twist_table(transform, jnp.float32)), transform, lags)
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
     spectrum = spectrum.reshape(channels, n2, n1).swapaxes(1, 2)
     ones = _answer_to_ones(kernel, length, lags).reshape(channels, n1, n2)
@@ -107,7 +107,7 @@ def _correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, interpret: bo
     )(x, dy, *_tables(n1, n2))
     spectrum = jax.lax.complex(real, imaginary).swapaxes(1, 2).reshape(channels, length)
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
-    found = kernel_from(spectrum, jnp.asarray(twist_table(transform, jnp.float32)), transform, lags, taps)
+    found = kernel_from((spectrum,), jnp.asarray(twist_table(transform, jnp.float32)), transform, lags, taps)
     by_x, by_dy = (part.reshape(channels, length) for part in of_means)
     return found + _answer_of_means(by_x, by_dy, lags, taps)
 

@@ -10,16 +10,17 @@ Each is the transpose of the other, so every derivative of either is made of the
 one inverse transform. Under one `jit` the compiler finds that the gradient transforms what the forward pass has
 transformed already, and keeps the spectrum instead of x.
 
-There are two forms of transform, neither of which mixes the rows of a batch:
+There are three forms of transform, none of which mixes the rows of a batch:
 
     real     rfft, of the circle or of the padded sequence
     twisted  for sequences that are zero beyond their ends: x[t] · exp(−iπt/2n), one transform of n ≥ length points a
              row and no padding to 2n. It computes modulo zⁿ = −i, where what would wrap around turns imaginary
-             (the right-angle convolution of Arndt, Matters Computational, on weighted convolutions). The transform
-             may be `parts` shorter ones: its first step, by decimation in frequency, costs no pass over memory of its
-             own, since the twist makes one anyway
+             (the right-angle convolution of Arndt, Matters Computational, on weighted convolutions)
+    paired   for the same: what a transform padded to 2n would compute, modulo z²ⁿ − 1 = (zⁿ − 1)(zⁿ + 1). By the first
+             factor it is the real transform of n points; by the second, where what wraps around is negated, n real
+             points are n / 2 complex ones, x[t] − i x[t + n/2], twisted. Half the sum of both has nothing that wraps
 
-Either is an FFT or, for hardware that multiplies matrices faster than it does anything else, two products with small
+Each is an FFT or, for hardware that multiplies matrices faster than it does anything else, two products with small
 Fourier matrices (`by_matrices`).
 
 Before jax 0.12, XLA gathers the operand of an FFT whose batch is sharded. Both primitives lower behind
@@ -69,42 +70,44 @@ def correlate(
 
 
 class Transform(NamedTuple):
-    form: str  # "real" or "twisted"; for the kernel of `gconv.ops.fused` also "complex", which takes rows in pairs
+    form: str  # "real", "twisted" or "paired"; for the kernel of `gconv.ops.fused` also "complex", of rows in pairs
     points: int
     matrices: bool = False  # whether it is made of matrix products
-    parts: int = 1  # of a twisted one: FFTs that it is made of, of points / parts each
 
     def points_a_row(self) -> float:
         """Points of complex transforms that one row of one channel costs, forward or back: half for a real one."""
-        return self.points if self.form == "twisted" else self.points / 2
+        return self.points if self.form in ("twisted", "paired") else self.points / 2
 
 
-def plan(length: int, taps: int, lags: Lags, matrices: bool = False, parts: int = 1) -> Transform:
-    """The transform that takes fewest points, a twisted one in `parts`, and lets nothing wrap around onto an output."""
+Spectrum = tuple[jax.Array, ...]  # two arrays of a paired transform, one of any other
+
+
+def plan(length: int, taps: int, lags: Lags, matrices: bool = False, paired: bool = False) -> Transform:
+    """The transform that takes fewest points, "real" or one of the others, and lets nothing wrap around onto an output.
+
+    At equal points there are no zeros to fill in and to cut off: with the gradient on 2 CPU cores the twisted one takes
+    0.6 to 0.95 times the padded one's time at lengths 64 to 16384.
+    """
     if lags.circular:
         return Transform("real", length, matrices)
     reach = max(-lags.first, lags.first + taps - 1)
     padded = Transform("real", smooth_length(length + reach), matrices)
-    twisted = Transform("twisted", smooth_length(length, parts), matrices, parts)
-    # At equal points the twisted one has no zeros to fill in and to cut off: with gradient on 2 CPU cores it takes 0.6
-    # to 0.95 times the padded one's time at lengths 64 to 16384.
-    return twisted if twisted.points_a_row() <= padded.points_a_row() else padded
+    unpadded = Transform("paired" if paired else "twisted", smooth_length(length, 2 if paired else 1), matrices)
+    return unpadded if unpadded.points_a_row() <= padded.points_a_row() else padded
 
 
-# Points beyond which a CPU's complex FFT takes 1.5 times as long a point.
-MOST_POINTS = 3000
+LONGEST_TWISTED = 3000
 
 
 def plan_here(length: int, taps: int, lags: Lags, matrices: bool) -> Transform:
-    """`plan` for the backend that computes it: on a CPU a twisted transform has the fewest parts that are short enough.
+    """`plan` for the backend that computes it: on a CPU a paired transform for what is longer than LONGEST_TWISTED.
 
-    With the gradient, 64 channels on 2 cores: two parts take 1.1 of the time of one at lengths 2048 and 2700, 0.68 to
-    0.79 at 4000 to 6000; four 0.84 to 0.95 at 8192; eight 1.0 at 16384, where the sums over parts cost what they gain.
+    With the gradient, 64 channels on 2 cores, that takes 1.0 to 1.2 times the twisted one's time at lengths 256 to
+    2700, 0.7 to 0.8 at 4096, 0.9 to 1.1 at 8192 and 16384, and 0.7 at 65536; forward alone 1.0 to 1.1 and, from 4096
+    on, 0.5 to 0.8; and 0.7 of its memory.
     """
-    parts = 1
-    if jax.default_backend() == "cpu" and not matrices:
-        parts = next((parts for parts in (1, 2, 4) if length <= MOST_POINTS * parts), 1)
-    return plan(length, taps, lags, matrices, parts)
+    paired = jax.default_backend() == "cpu" and not matrices and length > LONGEST_TWISTED
+    return plan(length, taps, lags, matrices, paired)
 
 
 def smooth_length(n: int, multiple: int = 1) -> int:
@@ -127,8 +130,9 @@ def _convolve(
     transform = plan_here(length, taps, lags, matrices)
     spectrum = kernel_spectrum(kernel, twist, transform, lags)
     # A kernel's mirror image has the conjugate spectrum: so forward and gradient share one transform of the kernel.
-    spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
-    y = _inverse(_forward(x, twist, transform, layout) * spectrum, twist, transform, length)
+    spectrum = _conj(spectrum) if lags.mirrored else spectrum
+    product = tuple(a * b for a, b in zip(_forward(x, twist, transform, layout), spectrum, strict=True))
+    y = _inverse(product, twist, transform)[..., :length]
     return _swap(y, tiled=2) if layout == "blc" else y
 
 
@@ -136,9 +140,13 @@ def _correlate(
     x: jax.Array, dy: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str, matrices: bool
 ) -> jax.Array:
     transform = plan_here(x.shape[layout.index("l")], taps, lags, matrices)
-    product = jnp.conj(_forward(x, twist, transform, layout)) * _forward(dy, twist, transform, layout)
-    total = _sum_of_rows(product)
-    return kernel_from(jnp.conj(total) if lags.mirrored else total, twist, transform, lags, taps)
+    pairs = zip(_forward(x, twist, transform, layout), _forward(dy, twist, transform, layout), strict=True)
+    total = tuple(_sum_of_rows(jnp.conj(a) * b) for a, b in pairs)
+    return kernel_from(_conj(total) if lags.mirrored else total, twist, transform, lags, taps)
+
+
+def _conj(spectrum: Spectrum) -> Spectrum:
+    return tuple(jnp.conj(part) for part in spectrum)
 
 
 def _swap(x: jax.Array, tiled: int) -> jax.Array:
@@ -173,61 +181,60 @@ def _sum_of_rows(x: jax.Array) -> jax.Array:
 
 
 def twist_table(transform: Transform, dtype: Any) -> np.ndarray:
-    """(parts, parts, n = points / parts), [m, j, t]: the factor of point m n + t for the frequencies j + k parts.
+    """What x's n points, or both halves of a paired transform's 2n, are multiplied by: (1, n) or (2, n), complex.
 
-    exp(−iπ(m n + t) / 2 points) and the first step of a transform in so many parts (Cooley & Tukey 1965); empty where
-    nothing is twisted. A table, because the compiler would otherwise work out a cosine at each of the elements that it
-    multiplies.
+    exp(−iπt/2n), and −i times that for the second half; empty where nothing is twisted. A table, because the compiler
+    would otherwise work out a cosine at each of the elements that it multiplies.
     """
-    parts = transform.parts if transform.form == "twisted" else 0
-    m, j, t = np.ogrid[:parts, :parts, : transform.points // max(parts, 1)]
-    turns = (m / max(parts, 1) + t / transform.points) * (j + 0.25)
+    halves = {"twisted": 1, "paired": 2}.get(transform.form, 0)
+    n = transform.points // max(halves, 1)
+    turns = np.arange(n) / (4 * n) + np.arange(halves)[:, None] / 4
     return np.exp(-2j * np.pi * turns).astype(jnp.result_type(dtype, jnp.complex64))
 
 
-def _forward(x: jax.Array, twist: jax.Array, transform: Transform, layout: str) -> jax.Array:
+def _forward(x: jax.Array, twist: jax.Array, transform: Transform, layout: str) -> Spectrum:
     """x of a layout → (batch, channels, frequencies) complex."""
     time = layout.index("l")
     x = jnp.pad(x, [(0, transform.points - x.shape[time] if axis == time else 0) for axis in range(3)])
     x = _swap(x, tiled=1) if layout == "blc" else x
-    return _fft(x, transform) if transform.form == "real" else _twist(x, twist, transform)
+    if transform.form == "twisted":
+        return (_twist(x, twist, transform),)
+    return (_fft(x, transform), _twist(x, twist, transform)) if transform.form == "paired" else (_fft(x, transform),)
 
 
-def _inverse(spectrum: jax.Array, twist: jax.Array, transform: Transform, length: int) -> jax.Array:
-    y = _ifft(spectrum, transform) if transform.form == "real" else _untwist(spectrum, twist, transform).real
-    return y[..., :length]
+def _inverse(spectrum: Spectrum, twist: jax.Array, transform: Transform) -> jax.Array:
+    if transform.form == "twisted":
+        return _untwist(spectrum[0], twist, transform).real
+    y = _ifft(spectrum[0], transform)
+    return (y + _untwist(spectrum[1], twist, transform).real) / 2 if transform.form == "paired" else y
 
 
 def _twist(x: jax.Array, twist: jax.Array, transform: Transform) -> jax.Array:
-    """The twisted transform of x (…, points), real or complex; its frequencies part by part."""
-    parts, _, n = twist.shape
-    x = x.reshape(*x.shape[:-1], parts, 1, n)
-    mixed = sum((x[..., m, :, :] * twist[m] for m in range(1, parts)), x[..., 0, :, :] * twist[0])
-    return _fft(mixed, transform).reshape(*x.shape[:-3], transform.points)
+    """The transform of x (…, points), real or complex, modulo zⁿ = −i, or, if paired, of real x modulo zⁿ = −1."""
+    x = x.reshape(*x.shape[:-1], *twist.shape)
+    first, *second = (x[..., half, :] * factors for half, factors in enumerate(twist))
+    return _fft(sum(second, first), transform)
 
 
 def _untwist(spectrum: jax.Array, twist: jax.Array, transform: Transform) -> jax.Array:
-    """The inverse of `_twist`, complex."""
-    parts, _, n = twist.shape
-    mixed = _ifft(spectrum.reshape(*spectrum.shape[:-1], parts, n), transform)[..., None, :]
-    back = jnp.conj(twist)
-    x = sum((mixed[..., j, :, :] * back[:, j] for j in range(1, parts)), mixed[..., 0, :, :] * back[:, 0]) / parts
-    return x.reshape(spectrum.shape)
+    """The inverse of `_twist`, complex; if paired its real part."""
+    mixed = _ifft(spectrum, transform, real=False)[..., None, :]
+    return (mixed * jnp.conj(twist)).reshape(*spectrum.shape[:-1], transform.points)
 
 
 def _fft(x: jax.Array, transform: Transform) -> jax.Array:
     """Over the last axis: of real x all the frequencies that don't follow from the others, or all, in any order."""
     if transform.matrices:
         return by_matrices(x)
-    return jnp.fft.rfft(x) if transform.form == "real" else jnp.fft.fft(x)
+    return jnp.fft.fft(x) if jnp.iscomplexobj(x) or transform.form == "complex" else jnp.fft.rfft(x)
 
 
-def _ifft(spectrum: jax.Array, transform: Transform) -> jax.Array:
-    """Back from the order of `_fft` over the last axis: real for the form "real", otherwise complex."""
-    if transform.matrices:
-        y = by_matrices(spectrum, inverse=True)
-        return y.real if transform.form == "real" else y
-    return jnp.fft.irfft(spectrum, transform.points) if transform.form == "real" else jnp.fft.ifft(spectrum)
+def _ifft(spectrum: jax.Array, transform: Transform, real: bool = True) -> jax.Array:
+    """Back from the order of `_fft` over the last axis, of x that was real or complex."""
+    if transform.matrices or transform.form == "complex":
+        y = by_matrices(spectrum, inverse=True) if transform.matrices else jnp.fft.ifft(spectrum)
+        return y.real if real else y
+    return jnp.fft.irfft(spectrum, transform.points) if real else jnp.fft.ifft(spectrum)
 
 
 def by_matrices(x: jax.Array, inverse: bool = False) -> jax.Array:
@@ -257,26 +264,31 @@ def by_matrices(x: jax.Array, inverse: bool = False) -> jax.Array:
     return x.reshape(*x.shape[:-2], n)
 
 
-def kernel_spectrum(kernel: jax.Array, twist: jax.Array, transform: Transform, lags: Lags) -> jax.Array:
+def kernel_spectrum(kernel: jax.Array, twist: jax.Array, transform: Transform, lags: Lags) -> Spectrum:
     """(channels, taps) → (channels, frequencies). Negative lags stand at the ring's end: z⁻ᵐ = zⁿ⁻ᵐ · z⁻ⁿ."""
     (_, taps), n = kernel.shape, transform.points
     before, after = kernel[:, : -lags.first], kernel[:, -lags.first :]  # lags below 0, and from 0 on
-    if transform.form != "twisted":
+    if transform.form not in ("twisted", "paired"):
         ring = jnp.concatenate([after, jnp.zeros((len(kernel), n - taps), kernel.dtype), before], axis=1)
-        return _fft(ring, transform)
+        return (_fft(ring, transform),)
     after = jnp.pad(after, ((0, 0), (0, n - after.shape[1])))
-    before = jnp.pad(before, ((0, 0), (n - before.shape[1], 0)))  # times z⁻ⁿ = i
-    return _twist(jax.lax.complex(after, before), twist, transform)
+    before = jnp.pad(before, ((0, 0), (n - before.shape[1], 0)))  # times z⁻ⁿ: i, or 1 and −1
+    if transform.form == "twisted":
+        return (_twist(jax.lax.complex(after, before), twist, transform),)
+    return _fft(after + before, transform), _twist(after - before, twist, transform)
 
 
-def kernel_from(spectrum: jax.Array, twist: jax.Array, transform: Transform, lags: Lags, taps: int) -> jax.Array:
+def kernel_from(spectrum: Spectrum, twist: jax.Array, transform: Transform, lags: Lags, taps: int) -> jax.Array:
     """The transpose of `kernel_spectrum`, up to the scale of an inverse transform: where each lag is read off."""
     n = transform.points
     if transform.form == "twisted":
-        ring = _untwist(spectrum, twist, transform)
+        ring = _untwist(spectrum[0], twist, transform)
         after, before = ring.real, ring.imag
+    elif transform.form == "paired":
+        around, negated = _ifft(spectrum[0], transform), _untwist(spectrum[1], twist, transform).real
+        after, before = (around + negated) / 2, (around - negated) / 2
     else:
-        before = after = _ifft(spectrum, transform).real
+        before = after = _ifft(spectrum[0], transform)
     return jnp.concatenate([before[:, n + lags.first :], after[:, : taps + lags.first]], axis=1)
 
 
@@ -327,7 +339,7 @@ def _partitioned(
             jax.ShapeDtypeStruct(b, dtype),
             jax.ShapeDtypeStruct(twist.shape, twist.dtype),
         ),
-        f"{axes}, c k, p q n -> {axes}" if primitive is _convolve_p else f"{axes}, {axes}, p q n -> c k",
+        f"{axes}, c k, h n -> {axes}" if primitive is _convolve_p else f"{axes}, {axes}, h n -> c k",
         partition,
         f"{primitive} {lags} {taps} {layout} {matrices}",
     )

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
         lengths = _lengths(operator.LENGTHS)
         for length in lengths:
             rows += operator.measure(length, _ROUNDS.value, _SECONDS.value)
-        text = operator.table(rows)
+        text = f"{operator.table(rows)}\n\n{operator.by_method(rows)}"
         if {1024, 4096, 16384} <= set(lengths):
             found = operator.bars(rows)
     elif what == "step":

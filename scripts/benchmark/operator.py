@@ -1,8 +1,8 @@
 """global_conv, each boundary and layout, beside the convolutions and the attention of JAX and PyTorch."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from gconv.models.kernels import taps_of
 from gconv.ops import cost, fused, global_conv
 from gconv.ops.attention import attention
-from gconv.ops.convolution import BOUNDARIES
+from gconv.ops.convolution import BOUNDARIES, LAYOUTS
 from scripts.benchmark import rivals
 from scripts.benchmark.timing import medians
 
@@ -22,8 +22,18 @@ ELEMENTS = 2**22  # of x
 PYTORCH_ATTENTION, PYTORCH_DIRECT = "PyTorch attention", "PyTorch direct sum bcl"
 SPLIT = "global_conv bcl, a device a core"
 MOST_SCORES = 2**27  # JAX's attention is run while its score matrices, which it keeps, have no more entries
-SLOW = 2**35  # FLOPs of attention beyond which it is called once, after one call to warm up; of a direct sum an eighth
+SLOW = 2**35  # FLOPs of attention beyond which it is called once, after one call to warm up; of PyTorch's sum an eighth
 MOST_DIRECT = 2**38  # FLOPs of a direct sum, which with its gradient takes a minute
+SHORT_KERNELS = (4, 8, 16)  # taps
+MOST_SUMMED = 2**31  # FLOPs of "matrix" and "direct" with all taps, which so are measured up to length 256
+
+
+class Case(NamedTuple):
+    method: str
+    boundary: str  # "" for attention
+    run: Callable[[bool], Callable[[], None]]  # of whether with the gradient, to a call that waits for its result
+    facts: dict[str, Any] = {}
+    slow: bool = False  # called once, after one call to warm up
 
 
 def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
@@ -31,60 +41,94 @@ def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
     batch = max(1, ELEMENTS // (length * CHANNELS))
     rng = np.random.default_rng(length)
     x, dy = (rng.standard_normal((batch, length, CHANNELS), np.float32) for _ in range(2))
-    rows, forward, gradient = [], {}, {}
-
-    def add(name: str, boundary: str, run: Callable[[bool], Callable[[], None]], facts: dict[str, Any]) -> None:
-        key = f"{name} {boundary}".strip()
-        rows.append({"method": name, "boundary": boundary, "length": length, "batch": batch, **facts})
-        forward[key], gradient[key] = run(False), run(True)
-
-    torch = rivals.torch_or_none()
+    cases: list[Case] = []
     for boundary in BOUNDARIES:
         kernel = rng.standard_normal((taps_of(length, boundary), CHANNELS), np.float32) / np.float32(np.sqrt(length))
-        for layout in ("blc", "bcl"):
-            operands = [np.ascontiguousarray(np.swapaxes(a, -1, -2)) if layout == "bcl" else a for a in (x, kernel, dy)]
-
-            def ours(
-                x: Any, kernel: Any, boundary: str = boundary, layout: str = layout, method: str = "fft"
-            ) -> jax.Array:
-                return global_conv(x, kernel, boundary=boundary, layout=layout, method=method)
-
-            add(f"global_conv {layout}", boundary, *_jax(ours, operands))
-            if layout == "bcl" and jax.device_count() > 1 and batch % jax.device_count() == 0:
-                add(SPLIT, boundary, *_jax(ours, operands, split=True))
-        if jax.default_backend() != "cpu":
-            add("global_conv matmul bcl", boundary, *_jax(functools.partial(ours, method="matmul"), operands))
-        if jax.default_backend() == "gpu" and fused.supports(length):  # bfloat16 in and out; its error is bfloat16's
-            add("global_conv fused bcl", boundary, *_jax(_fused(boundary), [a.astype(jnp.bfloat16) for a in operands]))
-        add("naive jnp.fft", boundary, *_jax(lambda x, k, b=boundary: rivals.naive(x, k, b), [x, kernel, dy]))
-        if torch is not None:
-            for layout, axis in (("blc", 1), ("bcl", 2)):
-                made = [np.ascontiguousarray(np.swapaxes(a, -1, -2)) if axis == 2 else a for a in (x, kernel, dy)]
-                if boundary == "bidirectional":  # PyTorch cuts a kernel that is longer than its transform; ours isn't
-                    made[1] = np.pad(made[1], [(0, 1), (0, 0)] if axis == 1 else [(0, 0), (0, 1)])
-                run = lambda g, m=made, b=boundary, a=axis: rivals.torch_convolution(torch, *m, b, a, g)  # noqa: E731
-                add(f"PyTorch rfft {layout}", boundary, run, {})
-    heads = CHANNELS // HEAD_SIZE
-    q = x.reshape(batch, length, heads, HEAD_SIZE)
-    if batch * heads * length**2 <= MOST_SCORES:
-        run, facts = _jax(lambda q, k: attention(q, k, k), [q, q, q])
-        add("jax.nn attention", "", run, {"bytes": facts["bytes"]})
-    slow: set[str] = set()
-    if torch is not None:
-        swapped = np.ascontiguousarray(np.swapaxes(q, 1, 2))
-        add(PYTORCH_ATTENTION, "", lambda g: rivals.torch_attention(torch, swapped, g), {})
-        slow |= {PYTORCH_ATTENTION} if cost.attention(length, CHANNELS).fft * batch > SLOW else set()
-        flops = cost.global_conv(length, CHANNELS, length, "circular").direct * batch
-        if flops <= MOST_DIRECT:
-            made = [np.ascontiguousarray(np.swapaxes(a, -1, -2)) for a in (x, x[0], dy)]
-            add(PYTORCH_DIRECT, "circular", lambda g: rivals.torch_direct(torch, *made, g), {})
-            slow |= {f"{PYTORCH_DIRECT} circular"} if flops > SLOW / 8 else set()
-    for which, functions in (("forward", forward), ("gradient", gradient)):
-        taken = medians({name: f for name, f in functions.items() if name not in slow}, rounds, seconds)
-        taken |= medians({name: functions[name] for name in slow}, 1, seconds, warm_up=1)
-        for row, name in zip(rows, functions, strict=True):
-            row[which] = taken[name]
+        operands = {
+            "blc": [x, kernel, dy],
+            "bcl": [np.ascontiguousarray(np.swapaxes(a, -1, -2)) for a in (x, kernel, dy)],
+        }
+        cases += [*_ours(boundary, operands), *_rivals(boundary, operands)]
+        cases += _methods(operands["bcl"]) if boundary == "circular" else []
+    cases += _attentions(x)
+    rows = [{"method": c.method, "boundary": c.boundary, "length": length, "batch": batch, **c.facts} for c in cases]
+    for which, gradient in (("forward", False), ("gradient", True)):
+        calls = [
+            {f"{c.method} {c.boundary}": c.run(gradient) for c in cases if c.slow == slow} for slow in (False, True)
+        ]
+        taken = medians(calls[0], rounds, seconds) | medians(calls[1], 1, seconds, warm_up=1)
+        for row, case in zip(rows, cases, strict=True):
+            row[which] = taken[f"{case.method} {case.boundary}"]
     return rows
+
+
+def _ours(boundary: str, operands: dict[str, list[np.ndarray]]) -> Iterator[Case]:
+    """By FFT in both layouts and, in bcl, with the batch split over the devices; on a GPU by the fused kernel."""
+    batch, _, length = operands["bcl"][0].shape
+    for layout in LAYOUTS:
+        yield Case(f"global_conv {layout}", boundary, *_jax(_method("fft", boundary, layout), operands[layout]))
+    if jax.device_count() > 1 and batch % jax.device_count() == 0:
+        yield Case(SPLIT, boundary, *_jax(_method("fft", boundary), operands["bcl"], split=True))
+    if jax.default_backend() == "gpu" and fused.supports(length):  # bfloat16 in and out; its error is bfloat16's
+        made = [a.astype(jnp.bfloat16) for a in operands["bcl"]]
+        yield Case(_name("fused"), boundary, *_jax(_method("fused", boundary), made))
+
+
+def _methods(operands: list[np.ndarray]) -> Iterator[Case]:
+    """Those of global_conv that `_ours` lacks, around the circle, with few taps and with all; operands of bcl."""
+    x, kernel, dy = operands
+    for taps in SHORT_KERNELS:
+        for method in ("fft", "shift", "direct") if taps < kernel.shape[1] else ():
+            run, facts = _jax(_method(method, "circular"), [x, kernel[:, :taps], dy])
+            yield Case(_name(method, taps), "circular", run, facts | {"taps": taps}, slow=method == "direct")
+    few = 2 * x.size * kernel.shape[1] <= MOST_SUMMED
+    for method in ("matmul", "matrix", "direct") if few else ("matmul",):
+        yield Case(_name(method), "circular", *_jax(_method(method, "circular"), operands), slow=method == "direct")
+
+
+def _method(method: str, boundary: str, layout: str = "bcl") -> Callable[..., jax.Array]:
+    def f(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        exact = method == "fused" and x.dtype == jnp.float64  # which it doesn't take, and its error is told by
+        return global_conv(x, kernel, boundary=boundary, layout=layout, method="fft" if exact else method)
+
+    return f
+
+
+def _name(method: str, taps: int = 0) -> str:
+    """With a number of taps, or with all."""
+    name = "global_conv bcl" if method == "fft" else f"global_conv {method} bcl"
+    return f"{name}, {taps} taps" if taps else name
+
+
+def _rivals(boundary: str, operands: dict[str, list[np.ndarray]]) -> Iterator[Case]:
+    naive = functools.partial(rivals.naive, boundary=boundary)
+    yield Case("naive jnp.fft", boundary, *_jax(naive, operands["blc"]))
+    torch = rivals.torch_or_none()
+    if torch is None:
+        return
+    for layout, axis in (("blc", 1), ("bcl", 2)):
+        x, kernel, dy = operands[layout]
+        if boundary == "bidirectional":  # PyTorch cuts a kernel that is longer than its transform; ours isn't
+            kernel = np.pad(kernel, [(0, 1), (0, 0)] if axis == 1 else [(0, 0), (0, 1)])
+        run = functools.partial(rivals.torch_convolution, torch, x, kernel, dy, boundary, axis)
+        yield Case(f"PyTorch rfft {layout}", boundary, run)
+    x, kernel, dy = operands["bcl"]
+    flops = 2 * x.size * kernel.shape[1]
+    if boundary == "circular" and flops <= MOST_DIRECT:
+        run = functools.partial(rivals.torch_direct, torch, x, kernel, dy)
+        yield Case(PYTORCH_DIRECT, boundary, run, slow=flops > SLOW / 8)
+
+
+def _attentions(x: np.ndarray) -> Iterator[Case]:
+    batch, length, _ = x.shape
+    q = x.reshape(batch, length, CHANNELS // HEAD_SIZE, HEAD_SIZE)
+    if q.size // HEAD_SIZE * length <= MOST_SCORES:
+        run, facts = _jax(lambda q, k: attention(q, k, k), [q, q, q])
+        yield Case("jax.nn attention", "", run, {"bytes": facts["bytes"]})
+    torch = rivals.torch_or_none()
+    if torch is not None:
+        run = functools.partial(rivals.torch_attention, torch, np.ascontiguousarray(np.swapaxes(q, 1, 2)))
+        yield Case(PYTORCH_ATTENTION, "", run, slow=cost.attention(length, CHANNELS).fft * batch > SLOW)
 
 
 def least_bytes(row: dict[str, Any]) -> int:
@@ -93,15 +137,7 @@ def least_bytes(row: dict[str, Any]) -> int:
     itemsize = 2 if "fused" in row["method"] else 4
     if not boundary:
         return cost.attention_bytes(batch, length, CHANNELS, itemsize)
-    return cost.global_conv_bytes(batch, length, CHANNELS, taps_of(length, boundary), itemsize)
-
-
-def _fused(boundary: str) -> Callable[..., jax.Array]:
-    def f(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        method = "fft" if x.dtype == jnp.float64 else "fused"  # float64 is for the error
-        return global_conv(x, kernel, boundary=boundary, layout="bcl", method=method)
-
-    return f
+    return cost.global_conv_bytes(batch, length, CHANNELS, row.get("taps") or taps_of(length, boundary), itemsize)
 
 
 def _jax(f: Callable[..., jax.Array], operands: list[np.ndarray], split: bool = False) -> tuple[Any, dict[str, Any]]:
@@ -156,6 +192,20 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def by_method(rows: list[dict[str, Any]]) -> str:
+    """Times of global_conv's methods in those of its FFT, with the gradient, around the circle: what "auto" goes by."""
+    shown = [(method, taps) for taps in SHORT_KERNELS for method in ("shift", "direct")]
+    shown += [(method, 0) for method in ("matrix", "direct", "matmul")]
+    names = [f"{method}, {taps or 'all'} taps" for method, taps in shown]
+    lines = ["| length | " + " | ".join(names) + " |", "|---:|" + "---:|" * len(shown)]
+    for length in dict.fromkeys(row["length"] for row in rows):
+        of = {(row["method"], row["boundary"]): row["gradient"] for row in rows if row["length"] == length}
+        times = [[of.get((_name(m, taps), "circular")) for m in (method, "fft")] for method, taps in shown]
+        ratios = [f"{mine / fft:.2f}" if mine and fft else "–" for mine, fft in times]
+        lines.append(f"| {length:,} | " + " | ".join(ratios) + " |")
+    return "\n".join(lines)
+
+
 def by_length(rows: list[dict[str, Any]]) -> str:
     """What mixing tokens alone takes with its gradient: the convolution by FFT and by its sum, and attention."""
     shown = {
@@ -202,7 +252,8 @@ def bars(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
     if (PYTORCH_ATTENTION, "", 1024) in time:
         ratio = time["global_conv bcl", "circular", 1024] / time[PYTORCH_ATTENTION, "", 1024]
         found += [("L 1024: bcl / PyTorch's attention", ratio, 1 / 20)]
-    errors = [max(row["error"].values()) for row in rows if "error" in row and row["method"].startswith("global_conv")]
+    ours_32 = [row for row in rows if row["method"].startswith("global_conv") and row["method"] != _name("fused")]
+    errors = [max(row["error"].values()) for row in ours_32]
     found += [("largest relative error against float64, in units of 1e-6", 1e6 * max(errors), 1.0)]
     return found
 

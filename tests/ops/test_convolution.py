@@ -78,12 +78,11 @@ def test_every_form_of_transform_in_the_other_layout(boundary, batch, length, sh
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("length, parts", [(12, 2), (39, 4)])
-def test_a_transform_in_parts(boundary, length, parts, monkeypatch):
-    monkeypatch.setattr(spectral, "MOST_POINTS", 10)
+@pytest.mark.parametrize("length, points", [(12, 12), (39, 40)])
+def test_a_paired_transform(boundary, length, points, monkeypatch):
+    monkeypatch.setattr(spectral, "LONGEST_TWISTED", 10)
     monkeypatch.setattr(convolution, "MOST_SHIFTS", 0)
-    transform = plan_here(length, length, Lags(0, circular=False), matrices=False)
-    assert transform[1:] == (-(-length // parts) * parts, False, parts)
+    assert plan_here(length, length, Lags(0, circular=False), matrices=False) == ("paired", points, False)
     spectral._partitioned.cache_clear()
     try:
         check_by_matrix(length, 1, 3, boundary)
@@ -130,13 +129,14 @@ def value_and_gradients_by_matrix(x, kernel, dy, boundary):
         (64, 17, Lags(0, circular=False), ("real", 80)),
         (64, 17, Lags(-8, circular=False), ("real", 72)),
         (2700, 2700, Lags(0, circular=False), ("twisted", 2700)),
-        (3500, 3500, Lags(0, circular=False), ("twisted", 3600, False, 2)),
-        (8192, 8192, Lags(0, circular=False), ("twisted", 8192, False, 4)),
+        (3500, 3500, Lags(0, circular=False), ("paired", 3600)),
+        (8192, 16383, Lags(-8191, circular=False), ("paired", 8192)),
+        (8192, 9, Lags(-4, circular=False), ("real", 8640)),
     ],
 )
 def test_the_transform_with_fewest_points_is_taken(length, taps, lags, transform):
     assert plan_here(length, taps, lags, matrices=False)[: len(transform)] == transform
-    assert plan(length, taps, lags).parts == 1  # FLOPs don't depend on the machine
+    assert plan(length, taps, lags).form != "paired"  # FLOPs don't depend on the machine
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -306,7 +306,7 @@ def test_a_length_with_a_large_prime_is_padded():
         lowered = jax.jit(global_conv).lower(jnp.ones((2, length, 1)), jnp.ones((length, 1))).as_text()
         return {int(n) for n in re.findall(r"stablehlo.fft .* length = \[(\d+)\]", lowered)}
 
-    assert points(2039) == {2048} and points(4093) == {2048} and points(4092) == {4092}  # 4096 in two parts
+    assert points(2039) == {2048} and points(4093) == {4096, 2048} and points(4092) == {4092}  # 4093 in a pair
     assert [convolution.largest_prime_factor(n) for n in (1, 2, 12, 97, 1022, 4093)] == [1, 2, 3, 97, 73, 4093]
 
 

@@ -41,11 +41,26 @@ def test_every_method_is_measured_and_its_error_known(monkeypatch):
     named = {(row["method"], row["boundary"]) for row in rows}
     assert {(f"global_conv {layout}", b) for layout in ("blc", "bcl") for b in BOUNDARIES} < named
     assert {("naive jnp.fft", b) for b in BOUNDARIES} | {("jax.nn attention", "")} < named
+    summed = {f"global_conv {method} bcl" for method in ("matmul", "matrix", "direct")}
+    few = {f"global_conv {method}bcl, {taps} taps" for method in ("", "shift ", "direct ") for taps in (4, 8)}
+    assert {(name, "circular") for name in summed | few} < named
     for row in rows:
         assert row["forward"] > 0 and row["gradient"] > 0
         if "error" in row:
             assert set(row["error"]) == {"y", "dx", "dkernel"} and max(row["error"].values()) < 1e-6
     assert operator.table(rows).count("\n") == len(rows) + 1
+
+
+def test_methods_are_told_in_times_of_the_fft():
+    time = {"global_conv bcl": 2.0, "global_conv matmul bcl": 3.0, "global_conv bcl, 4 taps": 4.0}
+    time |= {"global_conv shift bcl, 4 taps": 1.0}
+    rows = [{"method": m, "boundary": "circular", "length": 4096, "gradient": t} for m, t in time.items()]
+    rows += [{"method": "global_conv bcl", "boundary": "causal", "length": 4096, "gradient": 9.0}]
+    head, _, line = operator.by_method(rows).splitlines()
+    told = dict(zip(head.split(" | "), line.split(" | "), strict=True))
+    assert (
+        told["shift, 4 taps"] == "0.25" and told["matmul, all taps |"] == "1.50 |" and told["matrix, all taps"] == "–"
+    )
 
 
 def test_models_of_a_step_have_equal_parameters():
