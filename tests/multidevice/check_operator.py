@@ -70,6 +70,21 @@ def test_matrix_products_gather_nothing_either():
         np.testing.assert_allclose(ours, alone, atol=2e-5)
 
 
+def test_paired_transforms_gather_nothing_either(monkeypatch):
+    monkeypatch.setattr(spectral, "LONGEST_TWISTED", LENGTH - 1)
+    spectral._partitioned.cache_clear()
+    x, kernel, dy = operands("bidirectional", *SHARDINGS["both"])
+    try:
+        compiled = jax.jit(value_and_gradients("bidirectional")).lower(x, kernel, dy).compile()
+    finally:
+        spectral._partitioned.cache_clear()
+    assert collectives(compiled) == {"all-reduce": 1} and compiled.as_text().count("fft_type=IRFFT") == 3
+    for ours, exact in zip(
+        compiled(x, kernel, dy), value_and_gradients("bidirectional", "matrix")(x, kernel, dy), strict=True
+    ):
+        np.testing.assert_allclose(ours, exact, atol=2e-5)
+
+
 @pytest.mark.parametrize("layout", ["blc", "bcl"])
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize("kernel_over", ["channels", "taps"])
