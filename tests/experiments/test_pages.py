@@ -363,6 +363,14 @@ def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
     assert [len(found) for found in (convolutions, blind, told)] == [4, 2, 6]
     assert max(blind) < min(convolutions) < max(convolutions) < min(told) - 0.04
     assert max(max(found) - min(found) for found in (convolutions, blind, told)) < 0.0125
+    lost = {"rate 0": 11, "rate 0.0001": 2, "rate 0.01": 2.5, "rate 0.03": 4.5}
+    for row, points in lost.items():
+        for best in ("rate 0.001", "rate 0.003"):
+            ahead, apart = difference(cells, best, row, "Image for 2000 steps")
+            assert abs(ahead - points) < 0.5 and apart, (row, best)
+    for row in ("scale 0.002", "scale 0.2"):
+        ahead, apart = difference(cells, row, "rate 0.003", "Image for 2000 steps")
+        assert abs(ahead) < 0.5 and not apart
 
 
 def difference(cells, one, other, column):
