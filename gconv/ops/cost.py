@@ -82,7 +82,8 @@ def global_conv(length: int, channels: int, taps: int, boundary: str) -> Flops:
     Directly: 2 · length · taps a channel for a circular boundary; otherwise the taps that meet the sequence, which
     are length² of lags in all for 2 · length − 1 bidirectional taps and half of that for causal ones. The kernel's
     own transform is made once for a whole batch and left out. Up to `MOST_SHIFTS` taps are counted directly both times,
-    as they are computed; sequences so short that a CPU multiplies them by a matrix are counted by FFT all the same.
+    as they are computed; sequences so short that a CPU multiplies them by a matrix are counted by FFT all the same,
+    and so long that it takes paired transforms as twisted ones, of as many points.
     """
     if boundary == "circular":
         products = length * taps

@@ -70,7 +70,7 @@ def correlate(
 
 
 class Transform(NamedTuple):
-    form: str  # "real", "twisted" or "paired"; for the kernel of `gconv.ops.fused` also "complex", of rows in pairs
+    form: str  # "real", "twisted" or "paired"; for the kernel of `gconv.ops.fused` also "complex", two rows at a time
     points: int
     matrices: bool = False  # whether it is made of matrix products
 
@@ -85,6 +85,7 @@ Spectrum = tuple[jax.Array, ...]  # two arrays of a paired transform, one of any
 def plan(length: int, taps: int, lags: Lags, matrices: bool = False, paired: bool = False) -> Transform:
     """The transform that takes fewest points, "real" or one of the others, and lets nothing wrap around onto an output.
 
+    Of the two that need no padding the twisted one, or the one that is asked for with `paired`.
     At equal points there are no zeros to fill in and to cut off: with the gradient on 2 CPU cores the twisted one takes
     0.6 to 0.95 times the padded one's time at lengths 64 to 16384.
     """
@@ -152,8 +153,8 @@ def _conj(spectrum: Spectrum) -> Spectrum:
 def _swap(x: jax.Array, tiled: int) -> jax.Array:
     """Exchanges axes 1 and 2. On a CPU in two passes over tiles of 32 along axis `tiled`, each of whole cache lines.
 
-    Forward and gradient take 0.85 to 1.05 of the time of plain swaps, where the transform is twisted 0.8 (lengths 64 to
-    65536, 64 channels, on 2 CPU cores).
+    Forward and gradient take 0.85 to 1.05 of the time of plain swaps, where the transform is twisted 0.8 (64 channels,
+    on 2 CPU cores).
     """
     rows, m, n = x.shape
     if x.shape[tiled] % TILE or jax.default_backend() != "cpu":
@@ -181,19 +182,19 @@ def _sum_of_rows(x: jax.Array) -> jax.Array:
 
 
 def twist_table(transform: Transform, dtype: Any) -> np.ndarray:
-    """What x's n points, or both halves of a paired transform's 2n, are multiplied by: (1, n) or (2, n), complex.
+    """What the points that are twisted are multiplied by, complex: (1, m = points), or (2, m = points / 2) if paired.
 
-    exp(−iπt/2n), and −i times that for the second half; empty where nothing is twisted. A table, because the compiler
+    exp(−iπt/2m), and −i times that for the second half; empty where nothing is twisted. A table, because the compiler
     would otherwise work out a cosine at each of the elements that it multiplies.
     """
     halves = {"twisted": 1, "paired": 2}.get(transform.form, 0)
-    n = transform.points // max(halves, 1)
-    turns = np.arange(n) / (4 * n) + np.arange(halves)[:, None] / 4
+    m = transform.points // max(halves, 1)
+    turns = np.arange(m) / (4 * m) + np.arange(halves)[:, None] / 4
     return np.exp(-2j * np.pi * turns).astype(jnp.result_type(dtype, jnp.complex64))
 
 
 def _forward(x: jax.Array, twist: jax.Array, transform: Transform, layout: str) -> Spectrum:
-    """x of a layout → (batch, channels, frequencies) complex."""
+    """x of a layout → (batch, channels, frequencies) complex, of a paired transform two of them."""
     time = layout.index("l")
     x = jnp.pad(x, [(0, transform.points - x.shape[time] if axis == time else 0) for axis in range(3)])
     x = _swap(x, tiled=1) if layout == "blc" else x
@@ -217,7 +218,7 @@ def _twist(x: jax.Array, twist: jax.Array, transform: Transform) -> jax.Array:
 
 
 def _untwist(spectrum: jax.Array, twist: jax.Array, transform: Transform) -> jax.Array:
-    """The inverse of `_twist`, complex; if paired its real part."""
+    """The inverse of `_twist`, complex; if paired, only the real part means anything."""
     mixed = _ifft(spectrum, transform, real=False)[..., None, :]
     return (mixed * jnp.conj(twist)).reshape(*spectrum.shape[:-1], transform.points)
 
@@ -265,7 +266,10 @@ def by_matrices(x: jax.Array, inverse: bool = False) -> jax.Array:
 
 
 def kernel_spectrum(kernel: jax.Array, twist: jax.Array, transform: Transform, lags: Lags) -> Spectrum:
-    """(channels, taps) → (channels, frequencies). Negative lags stand at the ring's end: z⁻ᵐ = zⁿ⁻ᵐ · z⁻ⁿ."""
+    """(channels, taps) → (channels, frequencies), one array or two as `_forward` makes them.
+
+    Negative lags stand at the ring's end: z⁻ᵐ = zⁿ⁻ᵐ · z⁻ⁿ.
+    """
     (_, taps), n = kernel.shape, transform.points
     before, after = kernel[:, : -lags.first], kernel[:, -lags.first :]  # lags below 0, and from 0 on
     if transform.form not in ("twisted", "paired"):

@@ -1,13 +1,14 @@
 """Measures speed: python -m scripts.benchmark ops|step|data [--output=DIR]
 
-ops   global_conv, every boundary and layout, over length 16 to 65,536, beside the convolutions and the attention of JAX
-      and (where it is installed) PyTorch: time forward and with gradient, GB/s, memory, error against float64; on a CPU
-      also with the batch split over the cores, a device each
+ops   global_conv, every boundary, layout and method, over length 16 to 65,536, beside the convolutions and the
+      attention of JAX and (where it is installed) PyTorch: time forward and with gradient, GB/s, memory, error against
+      float64; on a CPU also with the batch split over the cores, a device each
 step  whole training steps of gconv, of attention and of the same gconv block in PyTorch; and of every mixer at the
       shape of every task, at equal parameters. On a CPU the cores are two devices
 data  the input pipeline by itself, at each task's shape
 
-All methods of a length are timed in turn, in one process with one allocator; what counts is a ratio within one run.
+All methods of a length are timed in turn, but for those that take seconds, in one process with one allocator; what
+counts is a ratio within one run.
 --output keeps the record (JSON), the table (Markdown) and, for ops, a plot.
 """
 

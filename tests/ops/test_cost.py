@@ -1,5 +1,7 @@
 """The formulas against brute counts and against XLA's own analysis."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from flax import nnx
 from gconv.models.mixers import GatedGlobalConv, MlpMixer
 from gconv.models.mixers.state_space import _scan
 from gconv.ops import attention as attention_op
-from gconv.ops import cost
+from gconv.ops import cost, spectral
 from gconv.ops.convolution import BOUNDARIES, MOST_SHIFTS, global_conv, mixing_matrix
 from gconv.ops.spectral import smooth_length
 
@@ -56,6 +58,12 @@ def test_a_circle_of_a_large_prime_costs_what_its_padded_transform_does():
     assert prime.fft == cost.global_conv(4096, 2, 4096, "causal").fft and smooth_length(4093) == 4096
     assert cost.global_conv(4092, 2, 4092, "circular").fft < prime.fft / 1.9
     assert prime.direct == 2 * 2 * 4093**2
+
+
+@pytest.mark.parametrize("longest", [0, 10**6])
+def test_flops_do_not_depend_on_the_form_that_this_machine_takes(longest, monkeypatch):
+    monkeypatch.setattr(spectral, "LONGEST_TWISTED", longest)
+    assert cost.global_conv(3375, 1, 3375, "causal").fft == 2 * 5 * 3375 * math.log2(3375) + 6 * 3375
 
 
 def test_few_taps_cost_their_products_alone():
