@@ -42,7 +42,7 @@ def test_every_method_is_measured_and_its_error_known(monkeypatch):
     named = {(row["method"], row["boundary"]) for row in rows}
     assert {(f"global_conv {layout}", b) for layout in ("blc", "bcl") for b in BOUNDARIES} < named
     assert {("naive jnp.fft", b) for b in BOUNDARIES} | {("jax.nn attention", "")} < named
-    summed = {f"global_conv {method} bcl" for method in ("matmul", "matrix", "direct")}
+    summed = {f"global_conv {method} bcl" for method in ("matmul", "matrix")}
     few = {f"global_conv {method}bcl, 4 taps" for method in ("", "shift ", "direct ")}
     assert {(name, "circular") for name in summed | few} < named
     for row in rows:
