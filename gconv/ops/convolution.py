@@ -32,7 +32,7 @@ def global_conv(
       layout: "blc", or "bcl", which FFTs take without a transpose and so faster.
       method: "fft" multiplies spectra, O(L log L) a channel, in float32 (float64 for float64 input);
         "matmul" does so too, with each transform as two matrix products of full precision, O(L √L) a channel: for a TPU
-        or a GPU, where it hasn't been timed (on 2 CPU cores it takes 3 to 10 times as long as "fft");
+        or a GPU, where it hasn't been timed (on 2 CPU cores it takes 4 to 19 times as long as "fft");
         "fused" does so in one Pallas kernel for a GPU (`gconv.ops.fused`), for lengths that are a power of two from 256
         to 16384, reads and writes x's dtype, and is interpreted elsewhere;
         "shift" adds K shifted copies of x, O(L K); "direct" is `jax.lax.conv_general_dilated`, O(L K);
@@ -101,8 +101,8 @@ def fastest_method(taps: int, length: int) -> str:
     return "matrix" if length <= LONGEST_MATRIX and jax.default_backend() == "cpu" else "fft"
 
 
-# Forward and gradient on 2 CPU cores, layout "bcl", lengths 256 to 16384: shifting takes 0.3 to 0.9 times the time of
-# the FFT at 4 taps, 0.5 to 1.3 at 8 and 1.0 to 3.5 at 16; `direct` 0.2 to 0.8 at 1 tap and 2 to 24 beyond.
+# Forward and gradient on 2 CPU cores, layout "bcl", lengths 16 to 65536: shifting takes 0.5 to 0.9 times the time of
+# the FFT at 4 taps, 1.1 to 2.0 at 8, 2.3 to 4.2 at 16; `direct` 8 to 19 at 4 (experiments/records/benchmark/ops.md).
 MOST_SHIFTS = 4
 # So too, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5 to 1.3
 # at 32 and 0.5 to 2.7 from 48 to 64. Not chosen on accelerators, where it hasn't been timed.

@@ -34,16 +34,17 @@ def test_what_the_answer_says_of_cost_is_in_the_records():
         attention = [row["gradient"] for row in here if "attention" in row["method"]]
         ours = {row["boundary"]: row["gradient"] for row in here if row["method"] == "global_conv bcl"}
         assert len(ours) == 3 and ours["circular"] < min(attention), length
-        assert max(ours.values()) < min(attention) * (1.05 if length < 256 else 1), length
+        behind = ours["causal"] / min(attention)
+        assert round(behind, 2) == 1.13 if length == 16 else behind < 1, length
         timed = {row["method"]: row for row in here}
         if length < 65_536:
             direct, theirs = timed[operator.PYTORCH_DIRECT], timed[operator.PYTORCH_ATTENTION]
             forward, gradient = (direct[part] / theirs[part] for part in ("forward", "gradient"))
-            assert 0.3 < forward < 0.9 if length <= 4096 else round(forward, 1) == 1.3
-            assert length < 1024 or 3.3 < gradient < 5.75
+            assert 0.35 < forward < 1.15 if length <= 1024 else 1.35 < forward < 1.55
+            assert length < 256 or 4.35 < gradient < 6.45
         if length in (1024, 65_536):
             times = attention[-1] / ours["circular"]
-            assert round(times, -1 if length > 1024 else 0) == {1024: 22, 65_536: 580}[length]
+            assert round(times, -1 if length > 1024 else 0) == {1024: 23, 65_536: 650}[length]
     assert operator.by_length(rows) == (RECORDS / "benchmark/by_length.md").read_text()
     steps = json.loads((RECORDS / "benchmark/step.json").read_text())["rows"]
     for length, times in ((512, 14), (1024, 18)):
