@@ -176,6 +176,15 @@ def test_what_the_answer_says_of_shares_and_matches_is_in_the_records():
     assert max(equal.values()) - equal["gconv, same parameters"] < 0.02
 
 
+def test_what_the_answer_says_of_mirror_images_is_in_the_records():
+    cells, task = table.cells(grid.read_records("augmentation", "small")), "Image for 2000 steps"
+    for row in ("gconv", "attention, modern"):
+        gained, apart = difference(cells, f"{row}, mirrored", row, task)
+        assert abs(gained) < 0.5 and not apart, row
+    ahead, apart = difference(cells, "gconv", "attention, modern", task)
+    assert round(ahead) == 1 and apart
+
+
 def test_what_the_answer_says_of_other_abilities_is_in_the_records():
     cells = table.cells(grid.read_records("probes", "small"))
     guess = {column: cell.results[0]["chance"] for (_, column), cell in cells.items() if cell.results}
