@@ -190,7 +190,8 @@ def table(record: dict[str, Any]) -> str:
     lines += [
         "",
         "As compiled: what XLA counts in its own program for a CPU. It takes a complex transform of N points for",
-        "8 N ⌊log₂N⌋ where the formula has 5 N log₂N, and counts a softmax and the kernel's transform too.",
+        "8 N ⌊log₂N⌋ where the formula has 5 N log₂N, no less for a real one forward, where the formula has half,",
+        "and counts a softmax and the kernel's transform too.",
         "",
         "Memory with the gradients, by XLA's account of its program for a CPU, in units of the layer's input x:",
         "",

@@ -105,7 +105,8 @@ def fastest_method(taps: int, length: int) -> str:
 # the FFT at 4 taps, 1.1 to 2.0 at 8, 2.3 to 4.2 at 16; `direct` 8 to 19 at 4 (experiments/records/benchmark/ops.md).
 MOST_SHIFTS = 4
 # So too, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5 to 1.3
-# at 32 and 0.5 to 2.7 from 48 to 64. Not chosen on accelerators, where it hasn't been timed.
+# at 32 and 0.5 to 2.7 from 48 to 64; in the benchmark's record, of 4096 rows, 1.05 at 16. Not chosen on accelerators,
+# where it hasn't been timed.
 LONGEST_MATRIX = 16
 
 # In these functions kernel is (channels, taps) and x, but in _fft, (batch, channels, length), both float32 or float64.

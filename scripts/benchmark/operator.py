@@ -94,7 +94,7 @@ def _methods(operands: list[np.ndarray]) -> Iterator[Case]:
 
 def _method(method: str, boundary: str, layout: str = "bcl") -> Callable[..., jax.Array]:
     def f(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        exact = method == "fused" and x.dtype == jnp.float64  # which it doesn't take, and its error is told by
+        exact = method == "fused" and x.dtype == jnp.float64  # what the error is told by; the kernel takes no float64
         return global_conv(x, kernel, boundary=boundary, layout=layout, method="fft" if exact else method)
 
     return f
