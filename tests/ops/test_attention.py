@@ -1,9 +1,12 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gconv.ops import attention as module
+from gconv.ops import headwise
 from gconv.ops.attention import attention, rotate
 
 
@@ -83,6 +86,67 @@ def test_on_one_device_a_gradient_costs_what_the_plain_functions_does():
         return compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes
 
     assert cost(attention) == cost(jax.nn.dot_product_attention)
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """As if on a GPU with cuDNN, of which lowering asks no more."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000)
+    headwise._partitioned.cache_clear()
+    yield monkeypatch
+    headwise._partitioned.cache_clear()
+
+
+def value_and_gradients(f, *operands):
+    y, pull = jax.vjp(f, *operands)
+    return y, *pull(jnp.cos(y))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_in_bf16_on_a_gpu_is_cudnns(causal, masked, on_a_gpu):
+    mask = jnp.arange(16) < jnp.array([[16], [7]]) if masked else None
+
+    def calls(dtype, size, f):
+        q = jax.ShapeDtypeStruct((2, 16, 2, size), dtype)
+        text = jax.jit(f).trace(q, q, q).lower(lowering_platforms=("cuda",)).as_text()
+        return [text.count(f"@__cudnn$fmhaSoftmax{name}(") for name in ("", "Backward")]
+
+    ours = lambda *a: attention(*a, mask, causal=causal)  # noqa: E731
+    gradients = functools.partial(value_and_gradients, ours)
+    for dtype, size in ((jnp.bfloat16, 8), (jnp.float16, 128), (jnp.bfloat16, 54)):
+        # XLA finds that the three forward calls of value and gradients are one.
+        assert calls(dtype, size, ours) == [1, 0] and calls(dtype, size, gradients) == [3, 1]
+    for dtype, size in ((jnp.float32, 8), (jnp.bfloat16, 136)):
+        assert calls(dtype, size, gradients) == [0, 0]
+
+
+@pytest.mark.parametrize("size", [8, 6])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_cudnn_is_asked_for_is_attention(causal, masked, size, on_a_gpu):
+    q, k, v, dy = jax.random.normal(jax.random.key(0), (4, 2, 11, 3, size), jnp.bfloat16)
+    mask = (jnp.arange(11) < jnp.array([[11], [7]]),) if masked else ()
+    asked, plain = [], jax.nn.dot_product_attention
+
+    def stand_in(*operands, implementation=None, **how):
+        asked.append(implementation)
+        assert implementation is None or operands[0].shape[3] % 8 == 0
+        return plain(*operands, **how)
+
+    on_a_gpu.setattr(jax.nn, "dot_product_attention", stand_in)
+    f = functools.partial(module._full, *mask, causal=causal)
+    mine = value_and_gradients(lambda *a: f(*a)[0], q, k, v)
+    assert asked.count("cudnn") == 2
+    tangents = jax.jvp(lambda *a: attention(*a, *mask, causal=causal), (q, k, v), (k, v, dy))
+    on_a_gpu.undo()
+    exact = [a.astype(jnp.float32) for a in (q, k, v)]
+    for a, b in zip(mine, value_and_gradients(lambda *a: f(*a)[0], *exact), strict=True):
+        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05)
+    expected = jax.jvp(lambda *a: f(*a)[0], exact, [a.astype(jnp.float32) for a in (k, v, dy)])
+    for a, b in zip(tangents, expected, strict=True):
+        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05)
 
 
 def test_rotation_is_multiplication_by_complex_units():
