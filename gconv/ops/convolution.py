@@ -1,5 +1,7 @@
 """Depthwise convolution with one kernel per channel, as long as the sequence."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -47,14 +49,22 @@ def global_conv(
         floating, or an unknown boundary, layout or method.
     """
     _check(x, kernel, boundary, layout, method)
+    if method == "auto":
+        taps = kernel.shape[0 if layout == "blc" else 1]
+        method = fastest_method(taps, x.shape[layout.index("l")], x.dtype)
+    length = x.shape[layout.index("l")]
     if method == "fused":
-        return _fused(x, kernel, boundary, layout)
+        if not supports_fused(length) or x.dtype == jnp.float64:
+            raise ValueError(
+                f"method fused takes powers of two from {SHORTEST_FUSED} to {LONGEST_FUSED} and no float64;"
+                f" got length {length}, {x.dtype}"
+            )
+        kernel = (kernel.T if layout == "blc" else kernel).astype(jnp.float32)
+        return _fft(x, kernel, boundary, layout, by="fused")
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
     x, kernel, out = x.astype(dtype), (kernel.T if layout == "blc" else kernel).astype(dtype), x.dtype
-    if method == "auto":
-        method = fastest_method(kernel.shape[1], x.shape[layout.index("l")])
     if method in ("fft", "matmul"):
-        return _fft(x, kernel, boundary, layout, matrices=method == "matmul").astype(out)
+        return _fft(x, kernel, boundary, layout, by=method).astype(out)
     apply = {"shift": _shift, "direct": _direct, "matrix": _matrix}[method]
     if layout == "blc":
         return jnp.swapaxes(apply(jnp.swapaxes(x, 1, 2), kernel, boundary), 1, 2).astype(out)
@@ -94,16 +104,34 @@ def _check(x: jax.Array, kernel: jax.Array, boundary: str, layout: str, method: 
         raise ValueError(f"kernel must have an odd number of taps, lag 0 in the middle; got shape {kernel.shape}")
 
 
-def fastest_method(taps: int, length: int) -> str:
-    """What "auto" takes."""
-    if taps <= MOST_SHIFTS:
+def fastest_method(taps: int, length: int, dtype: Any) -> str:
+    """What "auto" takes for x of a dtype."""
+    backend = jax.default_backend()
+    if taps <= (MOST_SHIFTS_ON_GPU if backend == "gpu" else MOST_SHIFTS):
         return "shift"
-    return "matrix" if length <= LONGEST_MATRIX and jax.default_backend() == "cpu" else "fft"
+    if (
+        backend == "gpu"
+        and jnp.dtype(dtype).itemsize == 2
+        and length <= LONGEST_FASTER_FUSED
+        and supports_fused(length)
+    ):
+        return "fused"
+    return "matrix" if length <= LONGEST_MATRIX and backend == "cpu" else "fft"
+
+
+# The fused kernel's lengths: 16 × 16 is the least that matrix units take, 128 × 128 what shared memory holds.
+SHORTEST_FUSED, LONGEST_FUSED = 256, 16384
+LONGEST_FASTER_FUSED = 4096
+
+
+def supports_fused(length: int) -> bool:
+    return SHORTEST_FUSED <= length <= LONGEST_FUSED and length & (length - 1) == 0
 
 
 # Forward and gradient on 2 CPU cores, layout "bcl", lengths 16 to 65536: shifting takes 0.5 to 0.9 times the time of
 # the FFT at 4 taps, 1.1 to 2.0 at 8, 2.3 to 4.2 at 16; `direct` 8 to 19 at 4 (experiments/records/benchmark/ops.md).
 MOST_SHIFTS = 4
+MOST_SHIFTS_ON_GPU = 16
 # So too, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5 to 1.3
 # at 32 and 0.5 to 2.7 from 48 to 64; in the benchmark's record, of 4096 rows, 1.05 at 16. Not chosen on accelerators,
 # where it hasn't been timed.
@@ -112,13 +140,13 @@ LONGEST_MATRIX = 16
 # In these functions kernel is (channels, taps) and x, but in _fft, (batch, channels, length), both float32 or float64.
 
 
-def _fft(x: jax.Array, kernel: jax.Array, boundary: str, layout: str, matrices: bool) -> jax.Array:
+def _fft(x: jax.Array, kernel: jax.Array, boundary: str, layout: str, by: str) -> jax.Array:
     length = x.shape[layout.index("l")]
     lags, unrolled = fft_lags(length, kernel.shape[1], boundary)
     if unrolled:
         around = jnp.pad(kernel, ((0, 0), (0, length - kernel.shape[1])))
         kernel = jnp.concatenate([around[:, 1:], around], axis=1)
-    return convolve(x, kernel, lags, layout, matrices)
+    return convolve(x, kernel, lags, layout, by)
 
 
 def fft_lags(length: int, taps: int, boundary: str) -> tuple[Lags, bool]:
@@ -131,23 +159,6 @@ def fft_lags(length: int, taps: int, boundary: str) -> tuple[Lags, bool]:
     unrolled = largest_prime_factor(length) > LARGEST_FAST_PRIME
     # tap k stands for lag −k
     return Lags(1 - length if unrolled else 0, circular=not unrolled, mirrored=True), unrolled
-
-
-def _fused(x: jax.Array, kernel: jax.Array, boundary: str, layout: str) -> jax.Array:
-    from gconv.ops import fused  # Pallas takes long to import, and few ask for it
-
-    length = x.shape[layout.index("l")]
-    if not fused.supports(length) or x.dtype == jnp.float64:
-        raise ValueError(
-            f"method fused takes powers of two from {fused.SHORTEST} to {fused.LONGEST} and no float64;"
-            f" got length {length}, {x.dtype}"
-        )
-    x, kernel = (jnp.swapaxes(x, 1, 2), kernel.T) if layout == "blc" else (x, kernel)
-    taps = kernel.shape[1]
-    first = -(taps // 2) if boundary == "bidirectional" else 0
-    lags = Lags(first, circular=boundary == "circular", mirrored=boundary == "circular")
-    y = fused.convolve(x, kernel.astype(jnp.float32), lags, jax.default_backend() != "gpu")
-    return jnp.swapaxes(y, 1, 2) if layout == "blc" else y
 
 
 def _shift(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:

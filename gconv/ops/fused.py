@@ -19,6 +19,7 @@ measured, so `method="auto"` doesn't choose it. On other machines it is interpre
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,58 +29,40 @@ from jax.experimental.pallas import triton
 
 from gconv.ops.spectral import Lags, Transform, kernel_from, kernel_spectrum, twist_table
 
-SHORTEST, LONGEST = 256, 16384  # 16 × 16 is the least that matrix units take, 128 × 128 what shared memory holds
-
 Complex = tuple[jax.Array, jax.Array]  # real and imaginary part
 
 
-def supports(length: int) -> bool:
-    return SHORTEST <= length <= LONGEST and length & (length - 1) == 0
+def tables(length: int, lags: Lags, dtype: Any) -> list[np.ndarray]:
+    """What `convolve` and `correlate` of x of a dtype multiply by.
 
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, interpret: bool) -> jax.Array:
-    """As `spectral.convolve`: x (batch, channels, length), floating; kernel (channels, taps) float32 → like x.
-
-    The length must be a power of two from 256 to 16384.
+    The twist of a kernel, as of `spectral.twist_table`. Then real and imaginary parts, (2, n₁, n₁), (2, n₂, n₂),
+    (2, n₁, n₂) and, unless around a circle, (2, n₁, n₂): Fourier matrices of n₁ and n₂ over the roots of these,
+    twiddles, and the twist of a row; in float16 for x of 16 bits, whose products are of that.
     """
-    return _convolve(x, kernel, lags, interpret)
+    n1, n2 = _split(length)
+    j1, j2 = np.arange(n1), np.arange(n2)
+    parts = [np.exp(-2j * np.pi * np.outer(j, j) / len(j)) / np.sqrt(len(j)) for j in (j1, j2)]
+    parts.append(np.exp(-2j * np.pi * np.outer(j1, j2) / length))
+    if not lags.circular:
+        parts.append(np.exp(-0.5j * np.pi * np.arange(length) / length).reshape(n1, n2))
+    half = np.float16 if jnp.dtype(dtype).itemsize == 2 else np.float32
+    twist = twist_table(_plan(length, lags)[0], jnp.float32)
+    return [twist, *(np.stack([a.real, a.imag]).astype(half) for a in parts)]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, interpret: bool) -> jax.Array:
-    """As `spectral.correlate`: x, dy (batch, channels, length) → (channels, taps) float32."""
-    return _correlate(x, dy, lags, taps, interpret)
-
-
-def _convolve_bwd(lags: Lags, interpret: bool, saved: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = saved
-    return convolve(dy, kernel, lags.mirror(), interpret), correlate(x, dy, lags, kernel.shape[1], interpret)
-
-
-def _correlate_bwd(lags: Lags, taps: int, interpret: bool, saved: tuple, dr: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, dy = saved
-    return convolve(dy, dr, lags.mirror(), interpret), convolve(x, dr, lags, interpret)
-
-
-convolve.defvjp(lambda x, kernel, lags, interpret: (convolve(x, kernel, lags, interpret), (x, kernel)), _convolve_bwd)
-correlate.defvjp(
-    lambda x, dy, lags, taps, interpret: (correlate(x, dy, lags, taps, interpret), (x, dy)), _correlate_bwd
-)
-
-
-def _convolve(x: jax.Array, kernel: jax.Array, lags: Lags, interpret: bool) -> jax.Array:
+def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, twist: jax.Array, *tables: jax.Array) -> jax.Array:
+    """As `spectral.convolve` on one device: x (batch, channels, length), kernel (channels, taps) float32 → like x."""
     batch, channels, length = x.shape
     transform, rows = _plan(length, lags)
     x, (n1, n2), steps = _blocks(x, rows)
-    (spectrum,) = kernel_spectrum(kernel, jnp.asarray(twist_table(transform, jnp.float32)), transform, lags)
+    (spectrum,) = kernel_spectrum(kernel, twist, transform, lags)
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
     spectrum = spectrum.reshape(channels, n2, n1).swapaxes(1, 2)
     size = jnp.sqrt(jnp.mean(spectrum.real**2 + spectrum.imag**2, axis=(1, 2), keepdims=True))
     spectrum = spectrum / jnp.maximum(size, TINY)
+    parts = [part.astype(tables[0].dtype) for part in (spectrum.real, spectrum.imag)]
     ones = _answer_to_ones(kernel, length, lags)
     ones = ones[:, :1, None] if lags.circular else ones.reshape(channels, n1, n2)
-    tables = _tables(n1, n2, lags, x.dtype)
     of_rows = pl.BlockSpec((steps * rows, 1, n1, n2), lambda c, b: (b, c, 0, 0))
     y = pl.pallas_call(
         functools.partial(_convolve_body, rows=rows),
@@ -91,17 +74,17 @@ def _convolve(x: jax.Array, kernel: jax.Array, lags: Lags, interpret: bool) -> j
             *(pl.BlockSpec(a.shape, lambda c, b: (0, 0, 0)) for a in tables),
         ],
         out_specs=of_rows,
-        interpret=interpret,
+        interpret=jax.default_backend() != "gpu",
         compiler_params=triton.CompilerParams(num_warps=_warps(length), num_stages=1),
-    )(x, spectrum.real, spectrum.imag, size, ones, *tables)
+    )(x, *parts, size, ones, *tables)
     return y.reshape(-1, channels, length)[:batch]
 
 
-def _correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, interpret: bool) -> jax.Array:
+def correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, twist: jax.Array, *tables: jax.Array) -> jax.Array:
+    """As `spectral.correlate` on one device: x, dy (batch, channels, length) → (channels, taps) float32."""
     channels, length = x.shape[1:]
     transform, rows = _plan(length, lags)
     (x, (n1, n2), steps), (dy, _, _) = _blocks(x, rows), _blocks(dy, rows)
-    tables = _tables(n1, n2, lags, x.dtype)
     parts, outputs = len(x) // (steps * rows), 3 if lags.circular else 4
     of_rows = pl.BlockSpec((steps * rows, 1, n1, n2), lambda c, b: (b, c, 0, 0))
     shape = (1, 1) if lags.circular else (n1, n2)
@@ -112,13 +95,13 @@ def _correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, interpret: bo
         grid=(channels, parts),
         in_specs=[of_rows, of_rows, *(pl.BlockSpec(a.shape, lambda c, b: (0, 0, 0)) for a in tables)],
         out_specs=[pl.BlockSpec((1, 1, *shape), lambda c, b: (b, c, 0, 0)) for shape in shapes],
-        interpret=interpret,
+        interpret=jax.default_backend() != "gpu",
         compiler_params=triton.CompilerParams(num_warps=_warps(length), num_stages=1),
     )(x, dy, *tables)
     real, imaginary, *of_means = (jnp.sum(total, axis=0) for total in totals)
     spectrum = jax.lax.complex(real, imaginary).swapaxes(1, 2).reshape(channels, length)
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
-    found = kernel_from((spectrum,), jnp.asarray(twist_table(transform, jnp.float32)), transform, lags, taps) * length
+    found = kernel_from((spectrum,), twist, transform, lags, taps) * length
     if lags.circular:  # what the means of x and dy add to each tap
         return found + of_means[0][:, 0]
     by_x, by_dy = (part.reshape(channels, length) for part in of_means)
@@ -131,12 +114,9 @@ def _convolve_body(x, kernel_r, kernel_i, size, ones, *refs, rows):
 
     def step(i: jax.Array, carry: int) -> int:
         t, *w = (_both(table) for table in tables[2:])
-        values, means = _centred(x, i * rows, rows)
-        sizes = [_size([value]) for value in values]
-        product = _times(
-            _forward([value / s for value, s in zip(values, sizes, strict=True)], f1, f2, t, *w),
-            (kernel_r[0], kernel_i[0]),
-        )
+        values, means, sizes = _centred(x, i * rows, rows)
+        values = [value * (1 / size) for value, size in zip(values, sizes, strict=True)]
+        product = _times(_forward(values, f1, f2, t, *w), (kernel_r[0], kernel_i[0]))
         back = _conj(_matmul(f1, _times(_matmul(_conj(product), f2), t)))
         answers = [back[0] * w[0][0] + back[1] * w[0][1]] if w else back  # turned back, its real part
         for row, (answer, s, mean) in enumerate(zip(answers, sizes, means, strict=True)):
@@ -152,10 +132,12 @@ def _correlate_body(x, dy, *refs, rows, circular):
 
     def add(i: jax.Array, totals: tuple) -> tuple:
         t, *w = (_both(table) for table in tables[2:])
-        (xs, x_means), (dys, dy_means) = (_centred(ref, i * rows, rows) for ref in (x, dy))
-        x_size, dy_size = _size(xs), _size(dys)
-        of_x = _forward([value / x_size for value in xs], f1, f2, t, *w)
-        of_dy = _forward([value / dy_size for value in dys], f1, f2, t, *w)
+        (xs, x_means, x_sizes), (dys, dy_means, dy_sizes) = (_centred(ref, i * rows, rows) for ref in (x, dy))
+        x_size, dy_size = (functools.reduce(jnp.maximum, sizes) for sizes in (x_sizes, dy_sizes))
+        of_x, of_dy = (
+            _forward([value * (1 / size) for value in values], f1, f2, t, *w)
+            for values, size in ((xs, x_size), (dys, dy_size))
+        )
         product = [part * (x_size * dy_size) for part in _times(_conj(of_x), of_dy)]
         if circular:
             means = [sum(m * n for m, n in zip(x_means, dy_means, strict=True)) * xs[0].size]
@@ -181,16 +163,12 @@ def _both(table) -> Complex:
     return table[0], table[1]
 
 
-def _centred(x, first: jax.Array | int, rows: int) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Rows less their means, and those."""
+def _centred(x, first: jax.Array | int, rows: int) -> tuple[list[jax.Array], list[jax.Array], list[jax.Array]]:
+    """Rows less their means; those; and each row's largest magnitude, over which float16 holds what is made of it."""
     values = [x[first + row, 0].astype(jnp.float32) for row in range(rows)]
     means = [jnp.sum(value) / value.size for value in values]
-    return [value - mean for value, mean in zip(values, means, strict=True)], means
-
-
-def _size(rows: list[jax.Array]) -> jax.Array:
-    """The largest of their magnitudes, by which float16 holds them."""
-    return functools.reduce(jnp.maximum, [jnp.max(jnp.abs(row)) for row in rows], TINY)
+    sizes = [jnp.maximum(jnp.max(jnp.abs(value)), TINY) for value in values]
+    return [value - mean for value, mean in zip(values, means, strict=True)], means, sizes
 
 
 TINY = 1e-30  # less than this is taken for it
@@ -235,29 +213,22 @@ def _blocks(x: jax.Array, rows: int) -> tuple[jax.Array, tuple[int, int], int]:
     So that it reads the tables once for several transforms: as many, up to MOST_STEPS, as leave PROGRAMS programs.
     """
     batch, channels, length = x.shape
-    n1 = 2 ** ((length.bit_length() - 1) // 2)
+    n1, n2 = _split(length)
     blocks, steps = -(-batch // rows), 1
     while steps < MOST_STEPS and channels * blocks >= 2 * steps * PROGRAMS:
         steps *= 2
     x = jnp.pad(x, ((0, -batch % (rows * steps)), (0, 0), (0, 0)))
-    return x.reshape(-1, channels, n1, length // n1), (n1, length // n1), steps
+    return x.reshape(-1, channels, n1, n2), (n1, n2), steps
+
+
+def _split(length: int) -> tuple[int, int]:
+    n1 = 2 ** (length.bit_length() // 2)
+    return n1, length // n1
 
 
 def _warps(length: int) -> int:
-    return 1 if length <= 256 else 2 if length <= 1024 else 4 if length <= 2048 else 8
-
-
-def _tables(n1: int, n2: int, lags: Lags, dtype: jnp.dtype) -> list[jax.Array]:
-    """Fourier matrices of n₁ and n₂ over the roots of these, twiddles and, unless around a circle, twist.
-
-    (2, n₁, n₁), (2, n₂, n₂), (2, n₁, n₂) and (2, n₁, n₂), real and imaginary parts.
-    """
-    j1, j2, n = np.arange(n1), np.arange(n2), n1 * n2
-    tables = [np.exp(-2j * np.pi * np.outer(j, j) / len(j)) / np.sqrt(len(j)) for j in (j1, j2)]
-    tables.append(np.exp(-2j * np.pi * np.outer(j1, j2) / n))
-    if not lags.circular:
-        tables.append(np.exp(-0.5j * np.pi * np.arange(n) / n).reshape(n1, n2))
-    return [jnp.asarray(np.stack([a.real, a.imag]), jnp.float16 if dtype.itemsize == 2 else jnp.float32) for a in tables]
+    """A matrix unit's four take 64 rows of n₁, or of fewer 16 each; more would repeat each other's work."""
+    return 1 if length <= 256 else 2 if length <= 1024 else 4 if length <= 4096 else 8
 
 
 def _answer_to_ones(kernel: jax.Array, length: int, lags: Lags) -> jax.Array:
@@ -265,12 +236,12 @@ def _answer_to_ones(kernel: jax.Array, length: int, lags: Lags) -> jax.Array:
     channels, taps = kernel.shape
     if lags.circular:
         return jnp.broadcast_to(jnp.sum(kernel, axis=1, keepdims=True), (channels, length))
-    t = np.arange(length)
+    t = jnp.arange(length)
     if lags.mirrored:  # position t + lag(k) must lie inside
         first, last = -t - lags.first, length - 1 - t - lags.first
     else:  # position t − lag(k)
         first, last = t - (length - 1) - lags.first, t - lags.first
-    return _sums_within(kernel, np.clip(first, 0, taps), np.clip(last + 1, 0, taps))
+    return _sums_within(kernel, jnp.clip(first, 0, taps), jnp.clip(last + 1, 0, taps))
 
 
 def _answer_of_means(by_x: jax.Array, by_dy: jax.Array, lags: Lags, taps: int) -> jax.Array:
@@ -281,12 +252,12 @@ def _answer_of_means(by_x: jax.Array, by_dy: jax.Array, lags: Lags, taps: int) -
     channels, length = by_x.shape
     if lags.circular:  # the other sums to 0
         return jnp.broadcast_to(jnp.sum(by_x, axis=1, keepdims=True), (channels, taps))
-    lag = (lags.first + np.arange(taps)) * (-1 if lags.mirrored else 1)  # dy's position less x's
-    of_dy = _sums_within(by_x, np.maximum(0, lag), np.minimum(length, length + lag))
-    return of_dy + _sums_within(by_dy, np.maximum(0, -lag), np.minimum(length, length - lag))
+    lag = (lags.first + jnp.arange(taps)) * (-1 if lags.mirrored else 1)  # dy's position less x's
+    of_dy = _sums_within(by_x, jnp.maximum(0, lag), jnp.minimum(length, length + lag))
+    return of_dy + _sums_within(by_dy, jnp.maximum(0, -lag), jnp.minimum(length, length - lag))
 
 
-def _sums_within(values: jax.Array, first: np.ndarray, end: np.ndarray) -> jax.Array:
+def _sums_within(values: jax.Array, first: jax.Array, end: jax.Array) -> jax.Array:
     """Σ values[:, first:end], a column for each of the bounds."""
     sums = jnp.pad(jnp.cumsum(values, axis=1), ((0, 0), (1, 0)))
     return sums[:, end] - sums[:, first]

@@ -54,19 +54,18 @@ class Lags(NamedTuple):
         return self._replace(mirrored=not self.mirrored)
 
 
-def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, layout: str = "bcl", matrices: bool = False) -> jax.Array:
+def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, layout: str = "bcl", by: str = "fft") -> jax.Array:
     """x (batch, channels, length), or (batch, length, channels) for layout "blc"; kernel (channels, taps) → like x.
 
-    Both float32 or both float64. With `matrices` by matrix products, otherwise by FFT.
+    Both float32 or both float64; x also bfloat16 or float16 with `by` "fused". That is one of "fft", "matmul" and
+    "fused", as `global_conv` has them.
     """
-    return _bind(_convolve_p, x, kernel, lags=lags, taps=kernel.shape[1], layout=layout, matrices=matrices)
+    return _bind(_convolve_p, x, kernel, lags=lags, taps=kernel.shape[1], layout=layout, by=by)
 
 
-def correlate(
-    x: jax.Array, dy: jax.Array, lags: Lags, taps: int, layout: str = "bcl", matrices: bool = False
-) -> jax.Array:
-    """x, dy of a layout, both float32 or both float64 → (channels, taps)."""
-    return _bind(_correlate_p, x, dy, lags=lags, taps=taps, layout=layout, matrices=matrices)
+def correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, layout: str = "bcl", by: str = "fft") -> jax.Array:
+    """x, dy of a layout, of one dtype as `convolve` takes it → (channels, taps), float64 or float32."""
+    return _bind(_correlate_p, x, dy, lags=lags, taps=taps, layout=layout, by=by)
 
 
 class Transform(NamedTuple):
@@ -100,15 +99,15 @@ def plan(length: int, taps: int, lags: Lags, matrices: bool = False, paired: boo
 LONGEST_TWISTED = 3000
 
 
-def plan_here(length: int, taps: int, lags: Lags, matrices: bool) -> Transform:
+def plan_here(length: int, taps: int, lags: Lags, by: str) -> Transform:
     """`plan` for the backend that computes it: on a CPU a paired transform for what is longer than LONGEST_TWISTED.
 
     With the gradient, 64 channels on 2 cores, that takes 1.0 to 1.2 times the twisted one's time at lengths 256 to
     2700, 0.7 to 0.8 at 4096, 0.9 to 1.1 at 8192 and 16384, and 0.7 at 65536; forward alone 1.0 to 1.1 and, from 4096
     on, 0.5 to 0.8; and 0.7 of its memory.
     """
-    paired = jax.default_backend() == "cpu" and not matrices and length > LONGEST_TWISTED
-    return plan(length, taps, lags, matrices, paired)
+    paired = jax.default_backend() == "cpu" and by == "fft" and length > LONGEST_TWISTED
+    return plan(length, taps, lags, by == "matmul", paired)
 
 
 def smooth_length(n: int, multiple: int = 1) -> int:
@@ -125,10 +124,13 @@ def smooth_length(n: int, multiple: int = 1) -> int:
 
 
 def _convolve(
-    x: jax.Array, kernel: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str, matrices: bool
+    x: jax.Array, kernel: jax.Array, twist: jax.Array, *tables: jax.Array, lags: Lags, taps: int, layout: str, by: str
 ) -> jax.Array:
+    if by == "fused":
+        y = _fused().convolve(jnp.swapaxes(x, 1, 2) if layout == "blc" else x, kernel, lags, twist, *tables)
+        return jnp.swapaxes(y, 1, 2) if layout == "blc" else y
     length = x.shape[layout.index("l")]
-    transform = plan_here(length, taps, lags, matrices)
+    transform = plan_here(length, taps, lags, by)
     spectrum = kernel_spectrum(kernel, twist, transform, lags)
     # A kernel's mirror image has the conjugate spectrum: so forward and gradient share one transform of the kernel.
     spectrum = _conj(spectrum) if lags.mirrored else spectrum
@@ -138,12 +140,21 @@ def _convolve(
 
 
 def _correlate(
-    x: jax.Array, dy: jax.Array, twist: jax.Array, *, lags: Lags, taps: int, layout: str, matrices: bool
+    x: jax.Array, dy: jax.Array, twist: jax.Array, *tables: jax.Array, lags: Lags, taps: int, layout: str, by: str
 ) -> jax.Array:
-    transform = plan_here(x.shape[layout.index("l")], taps, lags, matrices)
+    if by == "fused":
+        x, dy = (jnp.swapaxes(a, 1, 2) if layout == "blc" else a for a in (x, dy))
+        return _fused().correlate(x, dy, lags, taps, twist, *tables)
+    transform = plan_here(x.shape[layout.index("l")], taps, lags, by)
     pairs = zip(_forward(x, twist, transform, layout), _forward(dy, twist, transform, layout), strict=True)
     total = tuple(_sum_of_rows(jnp.conj(a) * b) for a, b in pairs)
     return kernel_from(_conj(total) if lags.mirrored else total, twist, transform, lags, taps)
+
+
+def _fused() -> Any:
+    from gconv.ops import fused  # which imports from here; and Pallas takes long to import, and few ask for it
+
+    return fused
 
 
 def _conj(spectrum: Spectrum) -> Spectrum:
@@ -168,11 +179,11 @@ TILE = 32
 
 
 def _sum_of_rows(x: jax.Array) -> jax.Array:
-    """Σ over axis 0, in halves: whole cache lines at a time, where a CPU's reduction would read all rows at each
+    """Σ over axis 0, on a CPU in halves: whole cache lines at a time, where its reduction would read all rows at each
     element and, at powers of two, evict its own lines (a tenth of the time at 32 rows of 64 × 512).
     """
-    if not len(x):
-        return jnp.zeros(x.shape[1:], x.dtype)
+    if not len(x) or jax.default_backend() != "cpu":
+        return jnp.sum(x, axis=0)
     rest = []
     while len(x) > 1:
         half = len(x) // 2
@@ -301,12 +312,10 @@ _correlate_p = jax.extend.core.Primitive("global_conv_kernel_gradient")
 _LOCAL = {_convolve_p: _convolve, _correlate_p: _correlate}
 
 
-def _bind(
-    primitive: Any, a: jax.Array, b: jax.Array, *, lags: Lags, taps: int, layout: str, matrices: bool
-) -> jax.Array:
+def _bind(primitive: Any, a: jax.Array, b: jax.Array, *, lags: Lags, taps: int, layout: str, by: str) -> jax.Array:
     # The traced call rides along as a parameter: seeing custom_partitioning inside it, jit passes the devices on.
-    call = _partitioned(primitive, a.shape, b.shape, jnp.dtype(a.dtype), lags, taps, layout, matrices)
-    return primitive.bind(a, b, lags=lags, taps=taps, layout=layout, matrices=matrices, call=call)
+    call = _partitioned(primitive, a.shape, b.shape, (jnp.dtype(a.dtype), jnp.dtype(b.dtype)), lags, taps, layout, by)
+    return primitive.bind(a, b, lags=lags, taps=taps, layout=layout, by=by, call=call)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -314,15 +323,21 @@ def _partitioned(
     primitive: Any,
     a: tuple[int, ...],
     b: tuple[int, ...],
-    dtype: Any,
+    dtypes: tuple[Any, Any],
     lags: Lags,
     taps: int,
     layout: str,
-    matrices: bool,
+    by: str,
 ) -> Any:
-    local = functools.partial(_LOCAL[primitive], lags=lags, taps=taps, layout=layout, matrices=matrices)
+    local = functools.partial(_LOCAL[primitive], lags=lags, taps=taps, layout=layout, by=by)
     axes, channel, time = " ".join(layout), layout.index("c"), layout.index("l")
-    twist = twist_table(plan_here(a[time], taps, lags, matrices), dtype)
+    if by == "fused":
+        tables = _fused().tables(a[time], lags, dtypes[0])
+    else:
+        tables = [twist_table(plan_here(a[time], taps, lags, by), dtypes[1])]
+    tables_axes = "".join(
+        f", h{i} {' '.join(f'n{10 * i + axis}' for axis in range(1, t.ndim))}" for i, t in enumerate(tables)
+    )
 
     def partition(mesh: Mesh, operands: Sequence[NamedSharding]) -> Any:
         rows, channels = mesh_axes(operands[0], 0), mesh_axes(operands[0], channel)
@@ -332,22 +347,22 @@ def _partitioned(
         kernel = NamedSharding(mesh, PartitionSpec(channels or None, None))
         whole = NamedSharding(mesh, PartitionSpec())
         if primitive is _convolve_p:
-            return local, (x,), (x, kernel, whole)
+            return local, (x,), (x, kernel, *[whole] * len(tables))
         total = (lambda *parts: jax.lax.psum(local(*parts), rows)) if rows else local
-        return total, (kernel,), (x, x, whole)
+        return total, (kernel,), (x, x, *[whole] * len(tables))
 
     call = partitioned(
         local,
         (
-            jax.ShapeDtypeStruct(a, dtype),
-            jax.ShapeDtypeStruct(b, dtype),
-            jax.ShapeDtypeStruct(twist.shape, twist.dtype),
+            jax.ShapeDtypeStruct(a, dtypes[0]),
+            jax.ShapeDtypeStruct(b, dtypes[1]),
+            *(jax.ShapeDtypeStruct(table.shape, table.dtype) for table in tables),
         ),
-        f"{axes}, c k, h n -> {axes}" if primitive is _convolve_p else f"{axes}, {axes}, h n -> c k",
+        f"{axes}, c k{tables_axes} -> {axes}" if primitive is _convolve_p else f"{axes}, {axes}{tables_axes} -> c k",
         partition,
-        f"{primitive} {lags} {taps} {layout} {matrices}",
+        f"{primitive} {lags} {taps} {layout} {by}",
     )
-    return jax.make_jaxpr(lambda a, b: jax.extend.core.jaxpr_as_fun(call)(a, b, twist)[0])(*call.in_avals[:2])
+    return jax.make_jaxpr(lambda a, b: jax.extend.core.jaxpr_as_fun(call)(a, b, *tables)[0])(*call.in_avals[:2])
 
 
 def _evaluate(a: jax.Array, b: jax.Array, *, call: Any, **_: Any) -> jax.Array:
@@ -363,29 +378,27 @@ def _correlate_abstract(x: Any, dy: Any, *, call: Any, layout: str, **_: Any) ->
     del dy
     # On a mesh with explicit axes types hold shardings, and a kernel's gradient is split as the channels are.
     sharding = NamedSharding(x.sharding.mesh, PartitionSpec(x.sharding.spec[layout.index("c")], None))
-    return x.update(shape=call.out_avals[0].shape, sharding=sharding)
+    return x.update(shape=call.out_avals[0].shape, dtype=call.out_avals[0].dtype, sharding=sharding)
 
 
-def _convolve_batch(
-    args: Any, dims: Any, *, lags: Lags, layout: str, matrices: bool, **_: Any
-) -> tuple[jax.Array, int]:
+def _convolve_batch(args: Any, dims: Any, *, lags: Lags, layout: str, by: str, **_: Any) -> tuple[jax.Array, int]:
     (x, kernel), (x_dim, kernel_dim) = args, dims
     if kernel_dim is None:  # more rows
         x = jnp.moveaxis(x, x_dim, 0)
-        return convolve(x.reshape(-1, *x.shape[2:]), kernel, lags, layout, matrices).reshape(x.shape), 0
+        return convolve(x.reshape(-1, *x.shape[2:]), kernel, lags, layout, by).reshape(x.shape), 0
     # More channels. A shared x is repeated for each kernel.
     kernel = jnp.moveaxis(kernel, kernel_dim, 0)
     count, axis = len(kernel), layout.index("c")
-    y = convolve(_channels_of_all(x, x_dim, count, axis), kernel.reshape(-1, kernel.shape[2]), lags, layout, matrices)
+    y = convolve(_channels_of_all(x, x_dim, count, axis), kernel.reshape(-1, kernel.shape[2]), lags, layout, by)
     return _split_channels(y, axis, count), axis
 
 
 def _correlate_batch(
-    args: Any, dims: Any, *, lags: Lags, taps: int, layout: str, matrices: bool, **_: Any
+    args: Any, dims: Any, *, lags: Lags, taps: int, layout: str, by: str, **_: Any
 ) -> tuple[jax.Array, int]:
     count = next(a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
     x, dy = (_channels_of_all(a, d, count, layout.index("c")) for a, d in zip(args, dims, strict=True))
-    return _split_channels(correlate(x, dy, lags, taps, layout, matrices), 0, count), 0
+    return _split_channels(correlate(x, dy, lags, taps, layout, by), 0, count), 0
 
 
 def _channels_of_all(x: jax.Array, dim: Any, count: int, axis: int) -> jax.Array:
@@ -399,22 +412,22 @@ def _split_channels(x: jax.Array, axis: int, count: int) -> jax.Array:
     return x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :])
 
 
-def _convolve_dx(dy: Any, x: Any, kernel: Any, *, lags: Lags, layout: str, matrices: bool, **_: Any) -> jax.Array:
-    return _split_as(convolve(dy, kernel, lags.mirror(), layout, matrices), x)
+def _convolve_dx(dy: Any, x: Any, kernel: Any, *, lags: Lags, layout: str, by: str, **_: Any) -> jax.Array:
+    return _split_as(convolve(dy, kernel, lags.mirror(), layout, by), x)
 
 
 def _convolve_dkernel(
-    dy: Any, x: Any, kernel: Any, *, lags: Lags, taps: int, layout: str, matrices: bool, **_: Any
+    dy: Any, x: Any, kernel: Any, *, lags: Lags, taps: int, layout: str, by: str, **_: Any
 ) -> jax.Array:
-    return _split_as(correlate(x, dy, lags, taps, layout, matrices), kernel)
+    return _split_as(correlate(x, dy, lags, taps, layout, by), kernel)
 
 
-def _correlate_dx(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, matrices: bool, **_: Any) -> jax.Array:
-    return _split_as(convolve(dy, dr, lags.mirror(), layout, matrices), x)
+def _correlate_dx(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, by: str, **_: Any) -> jax.Array:
+    return _split_as(convolve(dy, dr, lags.mirror(), layout, by), x)
 
 
-def _correlate_ddy(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, matrices: bool, **_: Any) -> jax.Array:
-    return _split_as(convolve(x, dr, lags, layout, matrices), dy)
+def _correlate_ddy(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, by: str, **_: Any) -> jax.Array:
+    return _split_as(convolve(x, dr, lags, layout, by), dy)
 
 
 def _split_as(cotangent: jax.Array, primal: Any) -> jax.Array:
@@ -429,7 +442,7 @@ for _primitive, _abstract, _transposes, _batcher in (
     (_convolve_p, _convolve_abstract, (_convolve_dx, _convolve_dkernel), _convolve_batch),
     (_correlate_p, _correlate_abstract, (_correlate_dx, _correlate_ddy), _correlate_batch),
 ):
-    _primitive.def_impl(jax.jit(_evaluate, static_argnames=("lags", "taps", "layout", "matrices", "call")))
+    _primitive.def_impl(jax.jit(_evaluate, static_argnames=("lags", "taps", "layout", "by", "call")))
     _primitive.def_abstract_eval(_abstract)
     mlir.register_lowering(_primitive, mlir.lower_fun(_evaluate, multiple_results=False))
     ad.defbilinear(_primitive, *_transposes)

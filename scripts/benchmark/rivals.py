@@ -29,12 +29,30 @@ def torch_or_none() -> Any:
     return torch
 
 
+# On a GPU, PyTorch's too; each makes `calls` calls and waits for the last.
+
+
+def _tensors(torch: Any, *arrays: np.ndarray, gradient: bool = False, dtype: Any = None) -> list[Any]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return [torch.tensor(a, device=device, dtype=dtype, requires_grad=gradient) for a in arrays]
+
+
+def _repeated(torch: Any, run: Callable[[], None], calls: int) -> Callable[[], None]:
+    def all_calls() -> None:
+        for _ in range(calls):
+            run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return all_calls
+
+
 def torch_convolution(
-    torch: Any, x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, boundary: str, axis: int, gradient: bool
+    torch: Any, x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, boundary: str, axis: int, calls: int, gradient: bool
 ) -> Callable[[], None]:
     """rfft, product, irfft along an axis of x; `kernel` has its taps along the same one (less the batch)."""
-    x, kernel = torch.tensor(x, requires_grad=gradient), torch.tensor(kernel, requires_grad=gradient)
-    dy, length = torch.tensor(dy), x.shape[axis]
+    x, kernel = _tensors(torch, x, kernel, gradient=gradient)
+    (dy,), length = _tensors(torch, dy), x.shape[axis]
     size = length if boundary == "circular" else 2 * length
     first = kernel.shape[axis - 1] // 2 if boundary == "bidirectional" else 0
 
@@ -49,13 +67,15 @@ def torch_convolution(
         if gradient:
             y.backward(dy)
 
-    return run
+    return _repeated(torch, run, calls)
 
 
-def torch_direct(torch: Any, x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, gradient: bool) -> Callable[[], None]:
+def torch_direct(
+    torch: Any, x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, calls: int, gradient: bool
+) -> Callable[[], None]:
     """The circular sum itself, by conv1d; x, dy (batch, channels, length), kernel (channels, length)."""
-    x, kernel = torch.tensor(x, requires_grad=gradient), torch.tensor(kernel, requires_grad=gradient)
-    dy, length = torch.tensor(dy), x.shape[2]
+    x, kernel = _tensors(torch, x, kernel, gradient=gradient)
+    (dy,), length = _tensors(torch, dy), x.shape[2]
 
     def run() -> None:
         x.grad = kernel.grad = None
@@ -65,12 +85,12 @@ def torch_direct(torch: Any, x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, 
         if gradient:
             y.backward(dy)
 
-    return run
+    return _repeated(torch, run, calls)
 
 
-def torch_attention(torch: Any, q: np.ndarray, gradient: bool) -> Callable[[], None]:
+def torch_attention(torch: Any, q: np.ndarray, calls: int, gradient: bool, dtype: Any = None) -> Callable[[], None]:
     """scaled_dot_product_attention of q (batch, heads, length, size) with itself."""
-    q, k, v = (torch.tensor(q, requires_grad=gradient) for _ in range(3))
+    q, k, v = _tensors(torch, q, q, q, gradient=gradient, dtype=dtype)
     dy = torch.ones_like(q)
 
     def run() -> None:
@@ -80,7 +100,7 @@ def torch_attention(torch: Any, q: np.ndarray, gradient: bool) -> Callable[[], N
         if gradient:
             y.backward(dy)
 
-    return run
+    return _repeated(torch, run, calls)
 
 
 def torch_step(torch: Any, *, length: int, features: int, layers: int, batch: int, layout: str) -> Callable[[], None]:

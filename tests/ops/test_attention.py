@@ -141,12 +141,11 @@ def test_what_cudnn_is_asked_for_is_attention(causal, masked, size, on_a_gpu):
     assert asked.count("cudnn") == 2
     tangents = jax.jvp(lambda *a: attention(*a, *mask, causal=causal), (q, k, v), (k, v, dy))
     on_a_gpu.undo()
-    exact = [a.astype(jnp.float32) for a in (q, k, v)]
-    for a, b in zip(mine, value_and_gradients(lambda *a: f(*a)[0], *exact), strict=True):
-        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05)
-    expected = jax.jvp(lambda *a: f(*a)[0], exact, [a.astype(jnp.float32) for a in (k, v, dy)])
-    for a, b in zip(tangents, expected, strict=True):
-        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05)
+    q, k, v, dy = (x.astype(jnp.float32) for x in (q, k, v, dy))
+    exact = value_and_gradients(lambda *a: f(*a)[0], q, k, v)
+    exact_tangents = jax.jvp(lambda *a: f(*a)[0], (q, k, v), (k, v, dy))
+    for ours, expected in zip((*mine, *tangents), (*exact, *exact_tangents), strict=True):
+        np.testing.assert_allclose(ours.astype(jnp.float32), expected, atol=0.05)
 
 
 def test_rotation_is_multiplication_by_complex_units():

@@ -33,6 +33,37 @@ def test_value_and_gradients_are_the_ffts(boundary, length, taps):
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_a_program_may_take_several_rows(boundary, monkeypatch):
+    x, kernel = arrays(256, boundary, batch=9)  # a shape that no other test has traced
+    weights = jnp.asarray(RNG.standard_normal(x.shape), jnp.float32)
+
+    def gradients(method):
+        pull = jax.vjp(lambda *a: global_conv(*a, boundary=boundary, layout="bcl", method=method), x, kernel)[1]
+        return pull(weights)
+
+    monkeypatch.setattr(fused, "PROGRAMS", 2)
+    assert fused._blocks(x, 1)[2] == 8
+    for a, b in zip(gradients("fused"), gradients("fft"), strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("scale, kernel_scale", [(1, 1), (1e6, 1e-8), (1e-8, 1e5)])
+def test_bfloat16_is_right_to_its_own_rounding_at_any_scale(boundary, scale, kernel_scale):
+    x, kernel = arrays(256, boundary, dtype=jnp.bfloat16)
+    x, kernel = x * jnp.bfloat16(scale), kernel * kernel_scale
+    dy = jnp.asarray(RNG.standard_normal(x.shape), jnp.bfloat16)
+
+    def of(x, dy, method):
+        y, pull = jax.vjp(lambda *a: global_conv(*a, boundary=boundary, layout="bcl", method=method), x, kernel)
+        return y, *pull(dy)
+
+    expected = of(x.astype(jnp.float32), dy.astype(jnp.float32), "fft")
+    for a, b, bound in zip(of(x, dy, "fused"), expected, (2.5e-3, 2.5e-3, 1e-3), strict=True):
+        assert np.linalg.norm(np.asarray(a, np.float32) - b) < bound * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_second_derivatives(boundary):
     x, kernel = arrays(256, boundary, batch=1, channels=1)
     dx, dk = (jnp.asarray(RNG.standard_normal(a.shape), jnp.float32) for a in (x, kernel))
@@ -65,9 +96,10 @@ def test_the_answer_to_a_mean_is_exact(boundary, mirrored):
     _, kernel = arrays(256, boundary, taps=None if boundary == "circular" else 101)
     lags = Lags(-50 if boundary == "bidirectional" else 0, boundary == "circular", mirrored)
     ones = fused._answer_to_ones(kernel, 256, lags)
-    y = fused.convolve(jnp.full((1, 2, 256), 1000.0), kernel, lags, True)
+    tables = fused.tables(256, lags, jnp.float32)
+    y = fused.convolve(jnp.full((1, 2, 256), 1000.0), kernel, lags, *tables)
     np.testing.assert_allclose(y[0], 1000 * ones, rtol=1e-6, atol=1e-3)
-    matrix_row = jax.vmap(lambda e: fused.convolve(e[None, None], kernel[:1], lags, True)[0, 0])(jnp.eye(256))
+    matrix_row = jax.vmap(lambda e: fused.convolve(e[None, None], kernel[:1], lags, *tables)[0, 0])(jnp.eye(256))
     np.testing.assert_allclose(matrix_row.sum(0), ones[0], atol=1e-4)
 
 
@@ -78,7 +110,7 @@ def test_means_cost_the_kernels_gradient_no_digits(boundary, monkeypatch):
         return a[0] @ b[0] - a[1] @ b[1], a[0] @ b[1] + a[1] @ b[0]
 
     monkeypatch.setattr(fused, "_matmul", rounded)  # as a GPU's matrix units round their operands
-    x, kernel = arrays(256, boundary)
+    x, kernel = arrays(256, boundary, batch=5, channels=3)  # a shape that no other test has traced
     dy = jnp.asarray(RNG.standard_normal(x.shape), jnp.float32)
 
     def error(mean):
@@ -92,11 +124,11 @@ def test_means_cost_the_kernels_gradient_no_digits(boundary, monkeypatch):
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize("length", [256, 4096, 16384])
-def test_forward_and_gradient_lower_for_cuda(boundary, length):
+def test_forward_and_gradient_lower_for_cuda(boundary, length, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     x = jax.ShapeDtypeStruct((4, 8, length), jnp.bfloat16)
-    kernel = jax.ShapeDtypeStruct((8, length), jnp.float32)
-    lags = Lags(0, boundary == "circular")
-    run = functools.partial(fused.convolve, lags=lags, interpret=False)
+    kernel = jax.ShapeDtypeStruct((8, length - 1), jnp.float32)
+    run = functools.partial(global_conv, boundary=boundary, layout="bcl", method="fused")
     gradient = jax.grad(lambda x, k: jnp.sum(run(x, k).astype(jnp.float32) ** 2), (0, 1))
     for f, kernels in ((run, 1), (gradient, 3)):
         text = jax.jit(f).trace(x, kernel).lower(lowering_platforms=("cuda",)).as_text()
