@@ -7,13 +7,13 @@ Matrix products are in bf16, FFTs in float32.
     python -m experiments.lra                                          # the README's table
 
 The last writes experiments/records/lra/main.md: those results where there are records of them, with minutes and device,
-beside the published figures; and what the runs should take, projected by the cost model (`hours`). A cell without
-a record says "not run".
+beside the published figures; what the runs take by measured steps, and what they should, projected by the cost model
+(`hours`). A cell without a record says "not run".
 """
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +27,7 @@ from gconv.errors import UserError
 from gconv.models.mixers import PointwiseGlobalConv
 from gconv.ops import cost
 from gconv.training.match import spec_of
+from gconv.training.metrics import read_json
 from gconv.training.step import build_model
 
 CONFIGS = {
@@ -135,6 +136,22 @@ def hours(of: Cost, device: Device) -> float:
     return max(arithmetic, of.moved / device.bandwidth) / (REACHED * device.chips) / 3600
 
 
+def minutes(measured: Mapping[str, Any]) -> float:
+    """Of all steps of a run, by the seconds of one."""
+    return measured["steps"] * measured["seconds"] / 60
+
+
+def measurements() -> list[str]:
+    """Minutes of the training steps of one seed, from the record of `python -m scripts.benchmark full`."""
+    record = read_json(grid.RECORDS / "lra" / "steps.json")
+    lines = [f"| one seed, {record['device']} | " + " | ".join(CONFIGS) + " |", "|---|" + "---:|" * len(CONFIGS)]
+    found = {(row["model"], row["task"]): row for row in record["rows"] if "seconds" in row}
+    for row in TABLE.rows:
+        texts = [f"{minutes(found[row, task]):.0f} min" if (row, task) in found else "not run" for task in CONFIGS]
+        lines.append(f"| {row} | " + " | ".join(texts) + " |")
+    return lines
+
+
 def results(records: list[dict[str, Any]]) -> list[str]:
     """Ours, with the median minutes of a run, and the published, row by row; an average where all six are there."""
     cells = table.cells(records)
@@ -185,9 +202,14 @@ def page() -> str:
             "",
             *results(records),
             "",
+            "Time of all training steps of a run, by **measured** steps, without validation and test"
+            " (`python -m scripts.benchmark full`):",
+            "",
+            *measurements(),
+            "",
             f"Time of a run **projected, not measured**, with validation and test, at {REACHED:.0%} of the makers' peak"
             " rates; a TPU's for FFTs isn't published and taken as a thirty-second of that for matrices; attention as a"
-            " fused kernel, which it isn't here yet, so it will take longer (`experiments/lra.py` has the formulas):",
+            " fused kernel, which on a TPU it isn't here yet (`experiments/lra.py` has the formulas):",
             "",
             *projections(),
             "",

@@ -33,13 +33,13 @@ def global_conv(
       boundary: "circular", "causal" or "bidirectional".
       layout: "blc", or "bcl", which FFTs take without a transpose and so faster.
       method: "fft" multiplies spectra, O(L log L) a channel, in float32 (float64 for float64 input);
-        "matmul" does so too, with each transform as two matrix products of full precision, O(L √L) a channel: for a TPU
-        or a GPU, where it hasn't been timed (on 2 CPU cores it takes 4 to 19 times as long as "fft");
+        "matmul" does so too, with each transform as two matrix products of full precision, O(L √L) a channel: for a
+        TPU, where it hasn't been timed (it takes 4 to 19 times as long as "fft" on 2 CPU cores, 2 to 5 on an H100);
         "fused" does so in one Pallas kernel for a GPU (`gconv.ops.fused`), for lengths that are a power of two from 256
-        to 16384, reads and writes x's dtype, and is interpreted elsewhere;
+        to 16384, reads and writes x's dtype, is right to that of 16 bits, and is interpreted elsewhere;
         "shift" adds K shifted copies of x, O(L K); "direct" is `jax.lax.conv_general_dilated`, O(L K);
-        "matrix" multiplies by the L × L mixing matrix, O(L²) a channel; "auto" picks the fastest of "fft", "shift" and
-        "matrix" (`fastest_method`).
+        "matrix" multiplies by the L × L mixing matrix, O(L²) a channel; "auto" picks the fastest of "fft", "shift",
+        "matrix" and, for 16 bits on a GPU, "fused" (`fastest_method`).
 
     Returns:
       y: of x's shape and dtype.
@@ -121,6 +121,9 @@ def fastest_method(taps: int, length: int, dtype: Any) -> str:
 
 # The fused kernel's lengths: 16 × 16 is the least that matrix units take, 128 × 128 what shared memory holds.
 SHORTEST_FUSED, LONGEST_FUSED = 256, 16384
+# Forward and gradient of bfloat16 on an H100, layout "bcl" (experiments/records/benchmark/h100): it takes 0.3 to 0.4 of
+# the FFT's time at 1024, 0.4 around the circle and 0.7 elsewhere at 4096; an earlier form of it 0.2 to 0.3 at 256, and
+# 1.1 and 2.4 at 16384. At 8192 it hasn't been timed.
 LONGEST_FASTER_FUSED = 4096
 
 
@@ -131,6 +134,7 @@ def supports_fused(length: int) -> bool:
 # Forward and gradient on 2 CPU cores, layout "bcl", lengths 16 to 65536: shifting takes 0.5 to 0.9 times the time of
 # the FFT at 4 taps, 1.1 to 2.0 at 8, 2.3 to 4.2 at 16; `direct` 8 to 19 at 4 (experiments/records/benchmark/ops.md).
 MOST_SHIFTS = 4
+# On an H100, lengths 256 to 16384: 0.2 at 4 taps, 0.2 to 0.3 at 8, 0.3 to 0.5 at 16; `direct` 2 to 2.5 at 4.
 MOST_SHIFTS_ON_GPU = 16
 # So too, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5 to 1.3
 # at 32 and 0.5 to 2.7 from 48 to 64; in the benchmark's record, of 4096 rows, 1.05 at 16. Not chosen on accelerators,

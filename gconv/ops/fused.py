@@ -8,14 +8,20 @@ matrices and a twiddle between (Cooley & Tukey 1965; on matrix units Fu et al. 2
 in the order [k₁, k₂] in which the inverse takes it, so nothing is ever transposed. For a circular boundary two rows of
 the batch are the real and the imaginary part of one sequence, which a real kernel keeps apart; otherwise each row is
 twisted, as in `gconv.ops.spectral`.
-x is read and y written in x's dtype; between, all is float32, the products in the GPU's default precision. That loses
-digits against a large mean, so each row's mean is taken off first, and its exact answer, the mean times the kernel's
-running sum, added back; the kernel's gradient does so for x and for dy.
+x is read and y written in x's dtype, 16 bits as a rule; between, all is float32 but the operands of the products, which
+are float16: with 11 bits where bfloat16 has 8, so that the result is as near as its own rounding lets it. Its range would
+not do, so each row is divided by its largest magnitude and the kernel's spectrum by its mean one. And 11 bits would be
+lost against a large mean, so each row's mean is taken off first, and its exact answer, the mean times the kernel's running
+sum, added back; the kernel's gradient does so for x and for dy. Of float32 x the products are float32, in the GPU's default
+precision, and must be shorter to fit.
 
-It is plain Pallas with the parameters of its Triton backend, which lowers it for CUDA on any machine. Mosaic GPU, the
-backend that JAX develops further, refuses `dot_general` on values (jax 0.10.2): it wants each matrix unit's operands
-placed by hand, for one generation of GPUs. Where that changes, the parameters are all that must. Its speed has not been
-measured, so `method="auto"` doesn't choose it. On other machines it is interpreted, slowly.
+A program takes several rows of one channel one after another. What it multiplies by stays in shared memory, at most 160
+KiB of an H100's 227; its registers hold the rest, with as many warps as have rows to themselves.
+
+It is plain Pallas with the parameters of its Triton backend, which jax 0.11 calls deprecated. Mosaic GPU, the backend that
+JAX develops further, refuses `dot_general` on values (jax 0.10.2): it wants each matrix unit's operands placed by hand, for
+one generation of GPUs. Before Triton's goes, this must be rewritten so, or be lowered by jax-triton; until then it is the
+one that runs. Measured on an H100 (experiments/records/benchmark/h100/ops.md). Elsewhere it is interpreted, slowly.
 """
 
 import functools
@@ -187,11 +193,11 @@ def _times(a: Complex, b: Complex) -> Complex:
 def _matmul(a: Complex, b: Complex) -> Complex:
     """In float16 if one of the two is, a table; the sums in float32."""
     dtype = min(a[0].dtype, b[0].dtype, key=lambda dtype: dtype.itemsize)
-    minus = (-a[1], b[1]) if b[1].dtype == dtype else (a[1], -b[1])  # of the table there is no second copy
-    (ar, ai), (br, bi), minus = ([part.astype(dtype) for part in z] for z in (a, b, minus))
+    minus_ai, minus_bi = (-a[1], b[1]) if b[1].dtype == dtype else (a[1], -b[1])  # of a table there is no second copy
+    ar, ai, br, bi, minus_ai, minus_bi = (part.astype(dtype) for part in (*a, *b, minus_ai, minus_bi))
     dot = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
     # Added, two products are summed where the first is; subtracted, they would take the room of both.
-    return dot(ar, br) + dot(*minus), dot(ar, bi) + dot(ai, br)
+    return dot(ar, br) + dot(minus_ai, minus_bi), dot(ar, bi) + dot(ai, br)
 
 
 def _conj(a: Complex) -> Complex:

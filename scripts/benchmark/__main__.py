@@ -1,10 +1,12 @@
-"""Measures speed: python -m scripts.benchmark ops|step|data [--output=DIR]
+"""Measures speed: python -m scripts.benchmark ops|step|full|data [--output=DIR]
 
 ops   global_conv, every boundary, layout and method, over length 16 to 65,536, beside the convolutions and the
       attention of JAX and (where it is installed) PyTorch: time forward and with gradient, GB/s, memory, error against
       float64; on a CPU also with the batch split over the cores, a device each
 step  whole training steps of gconv, of attention and of the same gconv block in PyTorch; and of every mixer at the
       shape of every task, at equal parameters. On a CPU the cores are two devices
+full  a training step of each model of Long Range Arena's full setting, and so the minutes of all its steps: for an
+      accelerator; --columns=Text,Image takes some tasks
 data  the input pipeline by itself, at each task's shape
 
 All methods of a length are timed in turn, but for those that take seconds, in one process with one allocator; what
@@ -25,13 +27,14 @@ from gconv.errors import UserError
 
 _OUTPUT = flags.DEFINE_string("output", None, "folder for the record, the table and the plot")
 _LENGTHS = flags.DEFINE_list("lengths", None, "ops: only these lengths")
+_COLUMNS = flags.DEFINE_list("columns", None, "full: only these tasks")
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "most rounds that a median is taken over", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 20, "seconds after which a median makes do with fewer", lower_bound=0)
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) != 2 or argv[1] not in ("ops", "step", "data"):
-        raise UserError(f"expected ops, step or data; got {' '.join(argv[1:]) or 'nothing'}")
+    if len(argv) != 2 or argv[1] not in ("ops", "step", "full", "data"):
+        raise UserError(f"expected ops, step, full or data; got {' '.join(argv[1:]) or 'nothing'}")
     what, folder = argv[1], _output_folder()
     import jax
     import jaxlib
@@ -40,7 +43,7 @@ def main(argv: list[str]) -> None:
     if what != "data":  # every batch of a step but Path-X's divides by two, and every width
         jax.config.update("jax_num_cpu_devices", cores if what == "ops" else min(cores, 2))
     from gconv.training.metrics import device_name, memory_here
-    from scripts.benchmark import operator, pipeline, rivals, training_step
+    from scripts.benchmark import full_setting, operator, pipeline, rivals, training_step
 
     rows: list[dict[str, Any]] = []
     found: list[tuple[str, float, float]] = []
@@ -49,7 +52,7 @@ def main(argv: list[str]) -> None:
         for length in lengths:
             rows += operator.measure(length, _ROUNDS.value, _SECONDS.value)
         text = f"{operator.table(rows)}\n\n{operator.by_method(rows)}"
-        if {1024, 4096, 16384} <= set(lengths):
+        if {1024, 4096} <= set(lengths):
             found = operator.bars(rows)
     elif what == "step":
         for shape in training_step.SHAPES:
@@ -57,6 +60,9 @@ def main(argv: list[str]) -> None:
         for task in training_step.TASKS:
             rows += training_step.measure_task(task, _ROUNDS.value, min(_SECONDS.value, 5), memory_here())
         text, found = training_step.table(rows), training_step.bars(rows)
+    elif what == "full":
+        rows = full_setting.measure(_COLUMNS.value, _ROUNDS.value, min(_SECONDS.value, 5), memory_here())
+        text = full_setting.table(rows)
     else:
         rows = pipeline.measure(min(_SECONDS.value, 3.0))
         text, found = pipeline.table(rows), pipeline.bars(rows)

@@ -112,7 +112,7 @@ def test_every_task_with_a_config_has_its_throughput(monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["speed"], "expected ops, step or data; got speed"),
+    (["speed"], "expected ops, step, full or data; got speed"),
     (["ops", "--lengths=16,x"], "--lengths: expected whole numbers from 2 on; got 'x'"),
     (["data", "--output=/dev/null/x"], "--output: /dev/null/x can't be written"),
 ])  # fmt: skip
