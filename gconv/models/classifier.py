@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from gconv.models.block import Block
-from gconv.models.linear import LayerNorm
+from gconv.models.linear import LayerNorm, Linear
 from gconv.ops import cost
 
 
@@ -73,7 +73,7 @@ class Classifier(nnx.Module):
             init = nnx.initializers.normal(1.0 / np.sqrt(features) if self.sinusoidal else 1.0)
             self.embed: Any = nnx.Embed(vocabulary, features, dtype=dtype, embedding_init=init, rngs=rngs)
         else:
-            self.embed = nnx.Linear(1, features, dtype=dtype, rngs=rngs)
+            self.embed = Linear(1, features, layout="blc", axes=("intensity", "embed"), dtype=dtype, rngs=rngs)
         learnt = jax.random.normal(rngs.params(), (length, features)) if positions == "learnt" else None
         self.positions = None if learnt is None else nnx.Param(learnt)
         self.dropout = nnx.Dropout(0.0 if positions == "none" else dropout)
@@ -146,9 +146,9 @@ class Classifier(nnx.Module):
 
     def _embed(self, inputs: jax.Array) -> jax.Array:
         if not self.vocabulary:
-            x = self.embed(inputs[..., None].astype(self.dtype) / 127.5 - 1)
+            x = self.embed(inputs[..., None].astype(jnp.float32) / 127.5 - 1)
         else:
-            x = self.embed(inputs.astype(jnp.int32))
+            x = look_up(self.embed.embedding[...], inputs, self.dtype)
             if self.sinusoidal:
                 x = x * np.sqrt(self.features).astype(x.dtype)
         if self.sinusoidal:
@@ -185,6 +185,17 @@ class Decoder(nnx.Module):
         for norm, layer in zip(self.norms, self.layers, strict=False):
             x = jax.nn.gelu(layer(norm(x)))
         return self.norms[-1](x)
+
+
+def look_up(table: jax.Array, ids: jax.Array, dtype: Any) -> jax.Array:
+    """Rows of a table (vocabulary, features) float32, at ids (…) → (…, features) of a dtype.
+
+    A row's gradient is summed in float32: thousands of tokens may share it, of which bfloat16 would lose most. On
+    accelerators by a product with ones and zeros, where as many would wait for each other to add to one row.
+    """
+    if jax.default_backend() == "cpu":
+        return table[ids.astype(jnp.int32)].astype(dtype)
+    return jnp.matmul(jax.nn.one_hot(ids, len(table), dtype=dtype), table.astype(dtype), precision="highest")
 
 
 def mean_of_real_tokens(x: jax.Array, mask: jax.Array, layout: str) -> jax.Array:

@@ -9,19 +9,20 @@ in the order [k₁, k₂] in which the inverse takes it, so nothing is ever tran
 the batch are the real and the imaginary part of one sequence, which a real kernel keeps apart; otherwise each row is
 twisted, as in `gconv.ops.spectral`.
 x is read and y written in x's dtype, 16 bits as a rule; between, all is float32 but the operands of the products, which
-are float16: with 11 bits where bfloat16 has 8, so that the result is as near as its own rounding lets it. Its range would
-not do, so each row is divided by its largest magnitude and the kernel's spectrum by its mean one. And 11 bits would be
-lost against a large mean, so each row's mean is taken off first, and its exact answer, the mean times the kernel's running
-sum, added back; the kernel's gradient does so for x and for dy. Of float32 x the products are float32, in the GPU's default
-precision, and must be shorter to fit.
+are float16: with 11 bits where bfloat16 has 8, so that the result is as near as its own rounding lets it. Its range
+would not do, so each row is divided by its largest magnitude and the kernel's spectrum by its mean one. And 11 bits
+would be lost against a large mean, so each row's mean is taken off first, and its exact answer, the mean times the
+kernel's running sum, added back; the kernel's gradient does so for x and for dy. Of float32 x the products are float32,
+in the GPU's default precision, and must be shorter to fit.
 
 A program takes several rows of one channel one after another. What it multiplies by stays in shared memory, at most 160
 KiB of an H100's 227; its registers hold the rest, with as many warps as have rows to themselves.
 
-It is plain Pallas with the parameters of its Triton backend, which jax 0.11 calls deprecated. Mosaic GPU, the backend that
-JAX develops further, refuses `dot_general` on values (jax 0.10.2): it wants each matrix unit's operands placed by hand, for
-one generation of GPUs. Before Triton's goes, this must be rewritten so, or be lowered by jax-triton; until then it is the
-one that runs. Measured on an H100 (experiments/records/benchmark/h100/ops.md). Elsewhere it is interpreted, slowly.
+It is plain Pallas with the parameters of its Triton backend, which jax 0.11 calls deprecated. Mosaic GPU, the backend
+that JAX develops further, refuses `dot_general` on values (jax 0.10.2): it wants each matrix unit's operands placed by
+hand, for one generation of GPUs. Before Triton's goes, this must be rewritten so, or be lowered by jax-triton; until
+then it is the one that runs. Measured on an H100 (experiments/records/benchmark/h100/ops.md). Elsewhere it is
+interpreted, slowly.
 """
 
 import functools

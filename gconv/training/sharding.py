@@ -40,6 +40,7 @@ MESH_AXES_OF = {
     "hidden": "model",
     "taps": None,
     "embed": None,
+    "intensity": None,
 }
 
 

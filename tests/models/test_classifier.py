@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from gconv.models.block import Block
-from gconv.models.classifier import Classifier, mean_of_real_tokens, sinusoids
+from gconv.models.classifier import Classifier, look_up, mean_of_real_tokens, sinusoids
 from gconv.models.linear import Linear
 from gconv.models.mixers import S5, Attention, GlobalConv, PlainGlobalConv, PointwiseGlobalConv
 
@@ -145,6 +145,33 @@ def test_gradients_of_a_bfloat16_layer_are_summed_in_float32(layout, axes):
     for name, best in (("kernel", np.einsum(axes, *exact)), ("bias", exact[1].sum((0, 1 if layout == "blc" else 2)))):
         error = np.linalg.norm(np.asarray(found[name][...]) - best) / np.linalg.norm(best)
         assert error < 2e-3, name  # a bfloat16's rounding: 2^-9
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])  # where the gradient is a sum, and where it is a product
+@pytest.mark.parametrize("vocabulary", [11, 0], ids=["tokens", "pixels"])
+def test_gradients_of_the_embedding_are_summed_in_float32(vocabulary, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    rng = np.random.default_rng(0)
+    inputs = jnp.asarray(rng.integers(0, vocabulary or 256, (32, 512)), jnp.uint8)
+    dy = jnp.asarray(rng.standard_normal((32, 512, 8)) + 0.1, jnp.bfloat16)
+
+    def gradients(dtype):
+        graph, state = nnx.split(classifier(*ATTENTION, dtype=dtype, vocabulary=vocabulary, length=512))
+        embed = lambda s: nnx.merge(graph, s)._embed(inputs)  # noqa: E731
+        return jax.tree.leaves(jax.vjp(embed, state)[1](dy.astype(dtype))[0]["embed"])
+
+    for found, exact in zip(gradients(jnp.bfloat16), gradients(jnp.float32), strict=True):
+        assert found.dtype == jnp.float32
+        assert np.linalg.norm(found - exact) < 5e-3 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_looking_up_is_exact(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    table = jax.random.normal(jax.random.key(0), (11, 8))
+    ids = jnp.arange(11, dtype=jnp.uint8)[::-1].reshape(1, 11)
+    np.testing.assert_array_equal(look_up(table, ids, jnp.float32)[0], table[::-1])
+    np.testing.assert_array_equal(look_up(table, ids, jnp.bfloat16)[0], table[::-1].astype(jnp.bfloat16))
 
 
 def test_bfloat16_activations_keep_float32_parameters_and_scores():
