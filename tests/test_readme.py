@@ -47,7 +47,7 @@ def test_the_table_of_first_steps_is_that_of_its_records():
         assert losses in row and accuracies in row and f"| {last['step']}" in row
 
 
-@pytest.mark.parametrize("name", ["ops", "step"])
+@pytest.mark.parametrize("name", ["ops", "step", "h100/ops"])
 def test_its_speeds_are_those_of_the_records(name):
     record = (ROOT / f"experiments/records/benchmark/{name}.md").read_text()
     goals = record[record.index("| goal |") :]

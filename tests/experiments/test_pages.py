@@ -492,3 +492,37 @@ def test_what_the_answer_says_of_pictures_is_in_the_records():
     gains = [reach[row] - reach["1 taps"] for row in ("7 taps", "63 taps", "all taps")]
     assert 4 <= gains[0] < 5 and round(gains[1]) == 11 and round(gains[2] - gains[1]) == 5
     assert "**33.4" in (RECORDS / "truncation/small.md").read_text()
+
+
+def test_what_the_answer_says_of_full_models_is_in_the_records():
+    cells = table.cells(grid.read_records("lra_short", ""))
+    (gconv,), (attention,) = (
+        [cell for (row, _), cell in cells.items() if row == name and cell.results]
+        for name in ("gconv", "attention, modern")
+    )
+    for cell, low, high in ((gconv, 76, 77), (attention, 44, 45.5)):
+        assert len(cell.results) == 3
+        assert all(low < 100 * result["test_accuracy"] < high for result in cell.results)
+    of_both = (cell.results[0]["parameters"] for cell in (gconv, attention))
+    assert 60 < next(of_both) / next(of_both) < 65
+
+
+def test_what_is_said_of_an_h100_is_in_the_records():
+    rows = json.loads((RECORDS / "benchmark/h100/ops.json").read_text())["rows"]
+    time = {(r["method"], r["boundary"], r["length"]): (r["forward"], r["gradient"]) for r in rows}
+    fused, naive, one_head = operator.FUSED, operator.NAIVE_BF16, f"{operator.CUDNN_ATTENTION}, 1 head"
+
+    def ratio(boundary, length, rival, which=1):
+        other = time[rival, "" if "attention" in rival else boundary, length]
+        return round(time[fused, boundary, length][which] / other[which], 2)
+
+    both = [(boundary, length) for boundary in ("circular", "causal") for length in (1024, 4096)]
+    assert [ratio(*at, operator.CUDNN_ATTENTION) for at in both] == [0.17, 0.06, 0.30, 0.17]
+    assert [ratio(*at, one_head) for at in both] == [0.28, 0.12, 0.50, 0.32]
+    assert all(0.2 <= ratio(*at, naive, which=0) < 0.27 for at in both)
+    assert [round(ratio(*at, naive), 1) for at in both] == [0.3, 0.4, 0.3, 0.6]
+    for length in (1024, 4096):
+        ours, theirs = (time[method, "circular", length][0] for method in ("global_conv bcl", "PyTorch rfft bcl"))
+        assert 1 < ours / theirs < 1.13
+        x = 4 * 2**25  # bytes
+        assert round(8 * x / ours / 3.35e12, 1) == 0.6

@@ -3,13 +3,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from configs import base
+from experiments import lra
 from gconv.data.dataset import Split
 from gconv.ops.convolution import BOUNDARIES, global_conv
-from scripts.benchmark import operator, pipeline, rivals, training_step
+from scripts.benchmark import full_setting, operator, pipeline, rivals, training_step
 from scripts.benchmark.timing import medians
 
 RECORDS = Path(__file__).parents[2] / "experiments/records/benchmark"
@@ -36,7 +38,7 @@ def test_rivals_compute_the_same_convolution(boundary):
 
 
 def test_every_method_is_measured_and_its_error_known(monkeypatch):
-    monkeypatch.setattr(operator, "ELEMENTS", 2**11)
+    monkeypatch.setattr(operator, "ELEMENTS", {"cpu": 2**11})
     monkeypatch.setattr(operator, "SHORT_KERNELS", (4,))
     rows = operator.measure(16, rounds=1, seconds=0)
     named = {(row["method"], row["boundary"]) for row in rows}
@@ -50,6 +52,31 @@ def test_every_method_is_measured_and_its_error_known(monkeypatch):
         if "error" in row:
             assert set(row["error"]) == {"y", "dx", "dkernel"} and max(row["error"].values()) < 1e-6
     assert operator.table(rows).count("\n") == len(rows) + 1
+
+
+def test_a_method_that_the_device_cannot_run_is_left_out_and_said(monkeypatch, capsys):
+    def fails():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: shared memory\nmore")
+
+    kept = operator.Case("kept", "circular", lambda gradient: lambda: None, lambda: {"bytes": 1})
+    monkeypatch.setattr(operator, "_cases", lambda *_: [kept._replace(method="broken", facts=fails), kept])
+    (row,) = operator.measure(16, rounds=1, seconds=0)
+    assert row["method"] == "kept" and row["bytes"] == 1
+    said = "broken circular, length 16, is left out: RESOURCE_EXHAUSTED: shared memory\n"
+    assert said in capsys.readouterr().out
+
+
+def test_full_models_are_timed_where_they_fit(monkeypatch):
+    def compiled(config, batch_size):
+        small = config.mixer == "gconv"
+        return lambda: None, {"parameters": 1, "bytes": 1 if small else 2**50}
+
+    monkeypatch.setattr(full_setting, "compiled_step", compiled)
+    rows = full_setting.measure(["Text"], rounds=1, seconds=0, most_bytes=2**30)
+    assert [row["model"] for row in rows] == list(lra.TABLE.rows) and rows[0]["steps"] == 50_000
+    ours, *others = full_setting.table([rows[0] | {"seconds": 0.012}, *rows[1:]]).splitlines()[2:]
+    assert ours == "| Text | gconv | 16 | 50,000 | 12.0 | 1,333 | 0.0 GiB | 10 |"
+    assert len(others) == 3 and all("not run: too large" in line for line in others)
 
 
 def test_methods_are_told_in_times_of_the_fft():
@@ -123,12 +150,16 @@ def test_bad_arguments_end_in_one_line(arguments, message):
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr
 
 
-@pytest.mark.parametrize("name, module", [("ops", operator), ("step", training_step), ("data", pipeline)])
+@pytest.mark.parametrize("name, module", [
+    ("ops", operator), ("step", training_step), ("data", pipeline), ("h100/ops", operator), ("h100/first/ops", operator)
+])  # fmt: skip
 def test_published_tables_are_those_of_their_records(name, module):
     record = json.loads((RECORDS / f"{name}.json").read_text())
     published = (RECORDS / f"{name}.md").read_text()
     assert module.table(record["rows"]) in published
-    assert name != "ops" or operator.by_method(record["rows"]) in published
+    assert name not in ("ops", "h100/first/ops") or operator.by_method(record["rows"]) in published
+    if name == "h100/first/ops":  # of code that has changed, so its goals are not the project's
+        return
     assert record["goals"] == [list(goal) for goal in module.bars(record["rows"])]
     for what, ratio, bound in record["goals"]:
         assert f"| {what} | {ratio:.3g} | {bound:.3g} | {'met' if ratio <= bound else 'MISSED'} |" in published
