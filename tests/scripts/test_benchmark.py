@@ -63,7 +63,7 @@ def test_a_method_that_the_device_cannot_run_is_left_out_and_said(monkeypatch, c
     (row,) = operator.measure(16, rounds=1, seconds=0)
     assert row["method"] == "kept" and row["bytes"] == 1
     said = "broken circular, length 16, is left out: RESOURCE_EXHAUSTED: shared memory\n"
-    assert said in capsys.readouterr().out
+    assert said in capsys.readouterr().err
 
 
 def test_full_models_are_timed_where_they_fit(monkeypatch):
