@@ -24,11 +24,11 @@ SHARDINGS = {
 }
 
 
-def operands(boundary, x_spec, kernel_spec):
+def operands(boundary, x_spec, kernel_spec, length=LENGTH):
     rng = np.random.default_rng(0)
-    taps = 2 * LENGTH - 1 if boundary == "bidirectional" else LENGTH
-    made = [rng.standard_normal(shape).astype(np.float32) for shape in ((BATCH, LENGTH, CHANNELS), (taps, CHANNELS))]
-    made.append(rng.standard_normal((BATCH, LENGTH, CHANNELS)).astype(np.float32))
+    taps = 2 * length - 1 if boundary == "bidirectional" else length
+    made = [rng.standard_normal(shape).astype(np.float32) for shape in ((BATCH, length, CHANNELS), (taps, CHANNELS))]
+    made.append(rng.standard_normal((BATCH, length, CHANNELS)).astype(np.float32))
     specs = (x_spec, kernel_spec, x_spec)
     return [jax.device_put(array, NamedSharding(MESH, spec)) for array, spec in zip(made, specs, strict=True)]
 
@@ -68,6 +68,15 @@ def test_matrix_products_gather_nothing_either():
     assert collectives(compiled) == {"all-reduce": 1}
     for ours, alone in zip(compiled(x, kernel, dy), value_and_gradients("circular")(x, kernel, dy), strict=True):
         np.testing.assert_allclose(ours, alone, atol=2e-5)
+
+
+@pytest.mark.parametrize("boundary", ["circular", "bidirectional"])
+def test_the_fused_kernel_gathers_nothing_either(boundary):
+    x, kernel, dy = operands(boundary, *SHARDINGS["both"], length=256)
+    compiled = jax.jit(value_and_gradients(boundary, "fused")).lower(x, kernel, dy).compile()
+    assert collectives(compiled) == {"all-reduce": 1}
+    for ours, alone in zip(compiled(x, kernel, dy), value_and_gradients(boundary)(x, kernel, dy), strict=True):
+        np.testing.assert_allclose(ours, alone, atol=3e-5 * np.abs(alone).max())
 
 
 def test_paired_transforms_gather_nothing_either(monkeypatch):
