@@ -23,6 +23,7 @@ setup(
     package_data={"gconv.data.builders": ["checksums.tsv"]},
     install_requires=[
         "jax>=0.10,<0.13",
+        "jaxlib!=0.11.1,!=0.11.2",  # on a CPU FFTs hang: each waits, on a thread of XLA's pool, for that pool
         "flax>=0.12.8,<0.14",
         "optax>=0.2.8,<0.4",
         "orbax-checkpoint>=0.12,<0.13",
