@@ -149,7 +149,7 @@ def measurements() -> list[str]:
     for row in TABLE.rows:
         texts = [f"{minutes(found[row, task]):.0f} min" if (row, task) in found else "not run" for task in CONFIGS]
         lines.append(f"| {row} | " + " | ".join(texts) + " |")
-    return lines
+    return [*lines, "", record["note"]] if "note" in record else lines
 
 
 def results(records: list[dict[str, Any]]) -> list[str]:
