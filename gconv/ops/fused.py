@@ -60,6 +60,8 @@ def tables(length: int, lags: Lags, dtype: Any) -> list[np.ndarray]:
 def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, twist: jax.Array, *tables: jax.Array) -> jax.Array:
     """As `spectral.convolve` on one device: x (batch, channels, length), kernel (channels, taps) float32 → like x."""
     batch, channels, length = x.shape
+    if not batch:  # a GPU launches no kernel of no programs
+        return x
     transform, rows = _plan(length, lags)
     x, (n1, n2), steps = _blocks(x, rows)
     (spectrum,) = kernel_spectrum(kernel, twist, transform, lags)
@@ -69,7 +71,7 @@ def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, twist: jax.Array, *tab
     spectrum = spectrum / jnp.maximum(size, TINY)
     parts = [part.astype(tables[0].dtype) for part in (spectrum.real, spectrum.imag)]
     ones = _answer_to_ones(kernel, length, lags)
-    ones = ones[:, :1, None] if lags.circular else ones.reshape(channels, n1, n2)
+    ones = ones.reshape(channels, *((1, 1) if lags.circular else (n1, n2)))
     of_rows = pl.BlockSpec((steps * rows, 1, n1, n2), lambda c, b: (b, c, 0, 0))
     y = pl.pallas_call(
         functools.partial(_convolve_body, rows=rows),
@@ -90,6 +92,8 @@ def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, twist: jax.Array, *tab
 def correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, twist: jax.Array, *tables: jax.Array) -> jax.Array:
     """As `spectral.correlate` on one device: x, dy (batch, channels, length) → (channels, taps) float32."""
     channels, length = x.shape[1:]
+    if not len(x):
+        return jnp.zeros((channels, taps), jnp.float32)
     transform, rows = _plan(length, lags)
     (x, (n1, n2), steps), (dy, _, _) = _blocks(x, rows), _blocks(dy, rows)
     parts, outputs = len(x) // (steps * rows), 3 if lags.circular else 4
@@ -239,10 +243,13 @@ def _warps(length: int) -> int:
 
 
 def _answer_to_ones(kernel: jax.Array, length: int, lags: Lags) -> jax.Array:
-    """What the convolution makes of a sequence of ones: (channels, length), the sum of the taps that meet it."""
-    channels, taps = kernel.shape
+    """What the convolution makes of a sequence of ones: (channels, length), the sum of the taps that meet it.
+
+    Around a circle they all do everywhere: (channels, 1).
+    """
     if lags.circular:
-        return jnp.broadcast_to(jnp.sum(kernel, axis=1, keepdims=True), (channels, length))
+        return jnp.sum(kernel, axis=1, keepdims=True)
+    taps = kernel.shape[1]
     t = jnp.arange(length)
     if lags.mirrored:  # position t + lag(k) must lie inside
         first, last = -t - lags.first, length - 1 - t - lags.first
@@ -252,13 +259,11 @@ def _answer_to_ones(kernel: jax.Array, length: int, lags: Lags) -> jax.Array:
 
 
 def _answer_of_means(by_x: jax.Array, by_dy: jax.Array, lags: Lags, taps: int) -> jax.Array:
-    """What the means of x and dy add to each tap's gradient: (channels, taps).
+    """What the means of x and dy add to each tap's gradient where there is no circle: (channels, taps).
 
     by_x (channels, length) holds Σ mean(x) · dy over the batch, by_dy Σ mean(dy) · (x − mean(x)).
     """
-    channels, length = by_x.shape
-    if lags.circular:  # the other sums to 0
-        return jnp.broadcast_to(jnp.sum(by_x, axis=1, keepdims=True), (channels, taps))
+    length = by_x.shape[1]
     lag = (lags.first + jnp.arange(taps)) * (-1 if lags.mirrored else 1)  # dy's position less x's
     of_dy = _sums_within(by_x, jnp.maximum(0, lag), jnp.minimum(length, length + lag))
     return of_dy + _sums_within(by_dy, jnp.maximum(0, -lag), jnp.minimum(length, length - lag))

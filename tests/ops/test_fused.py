@@ -95,7 +95,7 @@ def test_both_layouts_and_bfloat16(boundary):
 def test_the_answer_to_a_mean_is_exact(boundary, mirrored):
     _, kernel = arrays(256, boundary, taps=None if boundary == "circular" else 101)
     lags = Lags(-50 if boundary == "bidirectional" else 0, boundary == "circular", mirrored)
-    ones = fused._answer_to_ones(kernel, 256, lags)
+    ones = jnp.broadcast_to(fused._answer_to_ones(kernel, 256, lags), (2, 256))
     tables = fused.tables(256, lags, jnp.float32)
     y = fused.convolve(jnp.full((1, 2, 256), 1000.0), kernel, lags, *tables)
     np.testing.assert_allclose(y[0], 1000 * ones, rtol=1e-6, atol=1e-3)
@@ -133,6 +133,15 @@ def test_forward_and_gradient_lower_for_cuda(boundary, length, monkeypatch):
     for f, kernels in ((run, 1), (gradient, 3)):
         text = jax.jit(f).trace(x, kernel).lower(lowering_platforms=("cuda",)).as_text()
         assert text.count("stablehlo.custom_call @__gpu$xla.gpu.triton") == kernels
+
+
+@pytest.mark.parametrize("boundary", ["circular", "causal"])
+def test_no_rows_have_no_answer_and_a_gradient_of_0(boundary):
+    x, kernel = arrays(256, boundary, batch=0)
+    y, pull = jax.vjp(lambda *a: global_conv(*a, boundary=boundary, layout="bcl", method="fused"), x, kernel)
+    dx, dkernel = pull(y)
+    assert y.shape == dx.shape == x.shape
+    np.testing.assert_array_equal(dkernel, np.zeros_like(kernel))
 
 
 @pytest.mark.parametrize("length", [128, 384, 32768])
