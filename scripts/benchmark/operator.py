@@ -417,6 +417,7 @@ def draw(rows: list[dict[str, Any]], device: str, path: str) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel(f"ns a token of {CHANNELS} channels")
     panels[0].legend(frameon=False, fontsize=8)
-    figure.suptitle(f"Global convolution and attention, float32, {device}")
+    in_half = any("bf16" in row["method"] for row in rows)
+    figure.suptitle(f"Global convolution and attention, float32{' if not bf16' if in_half else ''}, {device}")
     figure.savefig(path, dpi=130)
     plt.close(figure)
