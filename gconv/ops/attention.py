@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import linear_call
 
+from gconv.ops.hardware import cuda_capability
 from gconv.ops.headwise import headwise
 
 
@@ -18,8 +19,8 @@ def attention(
     which come first and are at least one; causal: to no later key.
     Returns (batch, length, heads, size). The scores are normalised in float32. More than MOST_SCORES of them are taken
     some queries at a time, and again in the gradient, so that memory grows with the length, not with its square.
-    On a GPU bfloat16 and float16 are cuDNN's fused attention instead (Dao 2023), with its own gradient, whose last bits
-    may differ from run to run; second derivatives of that are not to be had.
+    On NVIDIA's GPUs, from Ampere on, bfloat16 and float16 are cuDNN's fused attention instead (Dao 2023), with its own
+    gradient, whose last bits may differ from run to run; second derivatives of that are not to be had.
 
     Under a plain `jax.jit`, positions that are split over devices are exchanged for heads (`gconv.ops.headwise`);
     inside a `jax.shard_map` this wants its `check_vma=False`.
@@ -36,12 +37,12 @@ def attention(
 
 
 MOST_SCORES = 2**28  # 1 GiB of float32
-MOST_FUSED = 128  # the largest head that every GPU's fused attention takes
+MOST_FUSED = 128  # the largest head that cuDNN's attention takes on all GPUs that it runs on, from capability 8.0
 
 
 def _full(*operands: jax.Array, causal: bool = False) -> tuple[jax.Array, ...]:
     q = operands[-1]
-    fused = jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[3] <= MOST_FUSED
+    fused = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[3] <= MOST_FUSED and cuda_capability() >= 8.0
     return ((_fused if fused else _of_scores)(causal, *operands),)
 
 

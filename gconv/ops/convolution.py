@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gconv.ops.hardware import cuda_capability
 from gconv.ops.spectral import Lags, convolve
 
 BOUNDARIES = ("circular", "causal", "bidirectional")
@@ -36,10 +37,13 @@ def global_conv(
         "matmul" does so too, with each transform as two matrix products of full precision, O(L √L) a channel: for a
         TPU, where it hasn't been timed (it takes 4 to 19 times as long as "fft" on 2 CPU cores, 2 to 5 on an H100);
         "fused" does so in one Pallas kernel for a GPU (`gconv.ops.fused`), for lengths that are a power of two from 256
-        to 16384, reads and writes x's dtype, is right to that of 16 bits, and is interpreted elsewhere;
+        to 16384 (of float32, more than 4096 don't fit an H100), reads and writes x's dtype, and is interpreted
+        elsewhere. Beside the norms of x and kernel its error is bfloat16's rounding; around a circle it takes two rows
+        as one, so that what isn't finite in one spoils the other, and inside a `jax.shard_map` it wants
+        `check_vma=False`;
         "shift" adds K shifted copies of x, O(L K); "direct" is `jax.lax.conv_general_dilated`, O(L K);
         "matrix" multiplies by the L × L mixing matrix, O(L²) a channel; "auto" picks the fastest of "fft", "shift",
-        "matrix" and, for 16 bits on a GPU, "fused" (`fastest_method`).
+        "matrix" and, for bfloat16 on a GPU like an H100, "fused" (`fastest_method`).
 
     Returns:
       y: of x's shape and dtype.
@@ -107,14 +111,11 @@ def _check(x: jax.Array, kernel: jax.Array, boundary: str, layout: str, method: 
 def fastest_method(taps: int, length: int, dtype: Any) -> str:
     """What "auto" takes for x of a dtype."""
     backend = jax.default_backend()
-    if taps <= (MOST_SHIFTS_ON_GPU if backend == "gpu" else MOST_SHIFTS):
+    fits = length <= LONGEST_FASTER_FUSED and supports_fused(length)
+    fused = fits and dtype == jnp.bfloat16 and cuda_capability() >= 9.0
+    if taps <= (MOST_SHIFTS if backend != "gpu" else MOST_SHIFTS_BESIDE_FUSED if fused else MOST_SHIFTS_ON_GPU):
         return "shift"
-    if (
-        backend == "gpu"
-        and jnp.dtype(dtype).itemsize == 2
-        and length <= LONGEST_FASTER_FUSED
-        and supports_fused(length)
-    ):
+    if fused:
         return "fused"
     return "matrix" if length <= LONGEST_MATRIX and backend == "cpu" else "fft"
 
@@ -134,8 +135,10 @@ def supports_fused(length: int) -> bool:
 # Forward and gradient on 2 CPU cores, layout "bcl", lengths 16 to 65536: shifting takes 0.5 to 0.9 times the time of
 # the FFT at 4 taps, 1.1 to 2.0 at 8, 2.3 to 4.2 at 16; `direct` 8 to 19 at 4 (experiments/records/benchmark/ops.md).
 MOST_SHIFTS = 4
-# On an H100, lengths 256 to 16384: 0.2 at 4 taps, 0.2 to 0.3 at 8, 0.3 to 0.5 at 16; `direct` 2 to 2.5 at 4.
+# On an H100, float32, lengths 256 to 16384: 0.2 at 4 taps, 0.2 to 0.3 at 8, 0.3 to 0.5 at 16; `direct` 2 to 2.5 at 4.
 MOST_SHIFTS_ON_GPU = 16
+# Beside the fused kernel in bfloat16, at 256 to 4096, that time in float32 is 0.5 to 0.9 at 8 taps, 1.0 to 1.8 at 16.
+MOST_SHIFTS_BESIDE_FUSED = 8
 # So too, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5 to 1.3
 # at 32 and 0.5 to 2.7 from 48 to 64; in the benchmark's record, of 4096 rows, 1.05 at 16. Not chosen on accelerators,
 # where it hasn't been timed.

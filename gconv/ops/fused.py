@@ -9,11 +9,11 @@ in the order [k₁, k₂] in which the inverse takes it, so nothing is ever tran
 the batch are the real and the imaginary part of one sequence, which a real kernel keeps apart; otherwise each row is
 twisted, as in `gconv.ops.spectral`.
 x is read and y written in x's dtype, 16 bits as a rule; between, all is float32 but the operands of the products, which
-are float16: with 11 bits where bfloat16 has 8, so that the result is as near as its own rounding lets it. Its range
-would not do, so each row is divided by its largest magnitude and the kernel's spectrum by its mean one. And 11 bits
-would be lost against a large mean, so each row's mean is taken off first, and its exact answer, the mean times the
-kernel's running sum, added back; the kernel's gradient does so for x and for dy. Of float32 x the products are float32,
-in the GPU's default precision, and must be shorter to fit.
+are float16: with 11 bits where bfloat16 has 8, so that the result, beside the norms of x and kernel, is as near as
+bfloat16's own rounding lets it. Its range would not do, so each row is divided by its largest magnitude and the
+kernel's spectrum by its mean one. And 11 bits would be lost against a large mean, so each row's mean is taken off
+first, and its exact answer, the mean times the kernel's running sum, added back; the kernel's gradient does so for x
+and for dy. Of float32 x the products are float32, in the GPU's default precision, and must be shorter to fit.
 
 A program takes several rows of one channel one after another. What it multiplies by stays in shared memory, at most 160
 KiB of an H100's 227; its registers hold the rest, with as many warps as have rows to themselves.
@@ -67,8 +67,10 @@ def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, twist: jax.Array, *tab
     (spectrum,) = kernel_spectrum(kernel, twist, transform, lags)
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
     spectrum = spectrum.reshape(channels, n2, n1).swapaxes(1, 2)
+    largest = jnp.maximum(jnp.max(jnp.abs(spectrum), axis=(1, 2), keepdims=True), TINY)  # the square may be nothing
+    spectrum = spectrum / largest
     size = jnp.sqrt(jnp.mean(spectrum.real**2 + spectrum.imag**2, axis=(1, 2), keepdims=True))
-    spectrum = spectrum / jnp.maximum(size, TINY)
+    spectrum, size = spectrum / jnp.maximum(size, TINY), size * largest
     parts = [part.astype(tables[0].dtype) for part in (spectrum.real, spectrum.imag)]
     ones = _answer_to_ones(kernel, length, lags)
     ones = ones.reshape(channels, *((1, 1) if lags.circular else (n1, n2)))
@@ -144,12 +146,14 @@ def _correlate_body(x, dy, *refs, rows, circular):
     def add(i: jax.Array, totals: tuple) -> tuple:
         t, *w = (_both(table) for table in tables[2:])
         (xs, x_means, x_sizes), (dys, dy_means, dy_sizes) = (_centred(ref, i * rows, rows) for ref in (x, dy))
-        x_size, dy_size = (functools.reduce(jnp.maximum, sizes) for sizes in (x_sizes, dy_sizes))
-        of_x, of_dy = (
-            _forward([value * (1 / size) for value in values], f1, f2, t, *w)
-            for values, size in ((xs, x_size), (dys, dy_size))
-        )
-        product = [part * (x_size * dy_size) for part in _times(_conj(of_x), of_dy)]
+        # Rows that are one sequence need one scale of the product. Each is made as large in x as in dy, so that what is
+        # left over of one row's x times the other's dy, which should cancel, is small beside the largest product.
+        roots = [(jnp.sqrt(x_size), jnp.sqrt(dy_size)) for x_size, dy_size in zip(x_sizes, dy_sizes, strict=True)]
+        root = functools.reduce(jnp.maximum, [of_x * of_dy for of_x, of_dy in roots])
+        of_xs = [x * (of_dy / of_x / root) for x, (of_x, of_dy) in zip(xs, roots, strict=True)]
+        of_dys = [dy * (of_x / of_dy / root) for dy, (of_x, of_dy) in zip(dys, roots, strict=True)]
+        product = _times(_conj(_forward(of_xs, f1, f2, t, *w)), _forward(of_dys, f1, f2, t, *w))
+        product = [part * root * root for part in product]
         if circular:
             means = [sum(m * n for m, n in zip(x_means, dy_means, strict=True)) * xs[0].size]
         else:
@@ -182,7 +186,7 @@ def _centred(x, first: jax.Array | int, rows: int) -> tuple[list[jax.Array], lis
     return [value - mean for value, mean in zip(values, means, strict=True)], means, sizes
 
 
-TINY = 1e-30  # less than this is taken for it
+TINY = 1e-24  # less than this is taken for it, whose square root cubed is a float32 still
 
 
 def _forward(rows: list[jax.Array], f1: Complex, f2: Complex, t: Complex, w: Complex | None = None) -> Complex:

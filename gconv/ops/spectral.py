@@ -10,7 +10,7 @@ Each is the transpose of the other, so every derivative of either is made of the
 one inverse transform. Under one `jit` the compiler finds that the gradient transforms what the forward pass has
 transformed already, and keeps the spectrum instead of x.
 
-There are three forms of transform, none of which mixes the rows of a batch:
+There are three forms of transform, none of which mixes the rows of a batch, as only `gconv.ops.fused` does:
 
     real     rfft, of the circle or of the padded sequence
     twisted  for sequences that are zero beyond their ends: x[t] · exp(−iπt/2n), one transform of n ≥ length points a

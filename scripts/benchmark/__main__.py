@@ -32,6 +32,9 @@ _ROUNDS = flags.DEFINE_integer("rounds", 15, "most rounds that a median is taken
 _SECONDS = flags.DEFINE_float("seconds", 20, "seconds after which a median makes do with fewer", lower_bound=0)
 
 
+DTYPES = {"ops": "float32 where it doesn't say bf16", "full": "bfloat16"}
+
+
 def main(argv: list[str]) -> None:
     if len(argv) != 2 or argv[1] not in ("ops", "step", "full", "data"):
         raise UserError(f"expected ops, step, full or data; got {' '.join(argv[1:]) or 'nothing'}")
@@ -69,7 +72,9 @@ def main(argv: list[str]) -> None:
     torch = rivals.torch_or_none()
     versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "torch": torch and str(torch.__version__)}
     device = device_name()
-    report = f"{device}, {', '.join(f'{k} {v}' for k, v in versions.items())}, float32\n\n{text}\n"
+    report = (
+        f"{device}, {', '.join(f'{k} {v}' for k, v in versions.items())}, {DTYPES.get(what, 'float32')}\n\n{text}\n"
+    )
     if found:
         report += "\n| goal | measured | bound | |\n|---|---:|---:|---|\n"
     for goal, ratio, bound in found:

@@ -177,7 +177,7 @@ def _attentions(x: np.ndarray, make: Any) -> Iterator[Case]:
     batch, length, _ = x.shape
     q = x.reshape(batch, length, CHANNELS // HEAD_SIZE, HEAD_SIZE)
     if q.size // HEAD_SIZE * length <= _here(MOST_SCORES):
-        yield Case("jax.nn attention", "", *make(lambda q, k: attention(q, k, k), [jnp.asarray(q)] * 3))
+        yield Case("jax.nn attention", "", *make(lambda q, kv: attention(q, *kv), _q_kv_dy(q)))
     torch = rivals.torch_or_none()
     slow = cost.attention(length, CHANNELS).fft * batch > SLOW and jax.default_backend() == "cpu"
     heads = np.ascontiguousarray(np.swapaxes(q, 1, 2))
@@ -188,18 +188,27 @@ def _attentions(x: np.ndarray, make: Any) -> Iterator[Case]:
     if jax.default_backend() != "gpu":
         return
     for name, array in ((CUDNN_ATTENTION, q), (f"{CUDNN_ATTENTION}, 1 head", x[:, :, None])):
-        operands = [jnp.asarray(array, jnp.bfloat16)] * 3
         attend = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
-        yield Case(name, "", *make(lambda q, k, attend=attend: attend(q, k, k), operands))
+        yield Case(name, "", *make(lambda q, kv, attend=attend: attend(q, *kv), _q_kv_dy(array, jnp.bfloat16)))
     if torch is not None:
         run = functools.partial(rivals.torch_attention, torch, heads, _here(CALLS), dtype=torch.bfloat16)
         yield Case(f"{PYTORCH_ATTENTION} bf16", "", run)
 
 
+def _q_kv_dy(array: np.ndarray, dtype: Any = jnp.float32) -> list[Any]:
+    """Equal, but in memory of their own, so that each is read and has its gradient."""
+    q, k, v, dy = (jnp.array(array, dtype) for _ in range(4))
+    return [q, (k, v), dy]
+
+
+def _itemsize(row: dict[str, Any]) -> int:
+    return 2 if "bf16" in row["method"] else 4
+
+
 def least_bytes(row: dict[str, Any]) -> int:
     """What any method must move in the forward pass of a row: the two passes over x and y, or attention's four."""
     batch, length, boundary = row["batch"], row["length"], row["boundary"]
-    itemsize = 2 if "bf16" in row["method"] else 4
+    itemsize = _itemsize(row)
     if row["method"] == COPY:
         return 2 * itemsize * batch * length * CHANNELS
     if not boundary:
@@ -210,7 +219,7 @@ def least_bytes(row: dict[str, Any]) -> int:
 def _jax(
     pool: ThreadPoolExecutor,
     f: Callable[..., jax.Array],
-    arrays: list[jax.Array],
+    arrays: list[Any],
     exact: Callable[[], tuple[jax.Array, ...]] | None = None,
     layout: str = "bcl",
     split: bool = False,
@@ -279,7 +288,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "|---:|---:|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        size = 4 * row["batch"] * row["length"] * CHANNELS
+        size = _itemsize(row) * row["batch"] * row["length"] * CHANNELS
         memory = f"{row['bytes'] / size:.1f}" if "bytes" in row else "–"
         error = f"{max(row['error'].values()):.0e}" if "error" in row else "–"
         lines.append(

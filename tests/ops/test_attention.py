@@ -91,7 +91,7 @@ def test_on_one_device_a_gradient_costs_what_the_plain_functions_does():
 @pytest.fixture
 def on_a_gpu(monkeypatch):
     """As if on a GPU with cuDNN, of which lowering asks no more."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(module, "cuda_capability", lambda: 8.0)
     monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000)
     headwise._partitioned.cache_clear()
     yield monkeypatch
