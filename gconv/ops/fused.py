@@ -152,8 +152,8 @@ def _correlate_body(x, dy, *refs, rows, circular):
         root = functools.reduce(jnp.maximum, [of_x * of_dy for of_x, of_dy in roots])
         of_xs = [x * (of_dy / of_x / root) for x, (of_x, of_dy) in zip(xs, roots, strict=True)]
         of_dys = [dy * (of_x / of_dy / root) for dy, (of_x, of_dy) in zip(dys, roots, strict=True)]
-        product = _times(_conj(_forward(of_xs, f1, f2, t, *w)), _forward(of_dys, f1, f2, t, *w))
-        product = [part * root * root for part in product]
+        real_part, imaginary_part = _times(_conj(_forward(of_xs, f1, f2, t, *w)), _forward(of_dys, f1, f2, t, *w))
+        product = real_part * root * root, imaginary_part * root * root
         if circular:
             means = [sum(m * n for m, n in zip(x_means, dy_means, strict=True)) * xs[0].size]
         else:
