@@ -1,9 +1,11 @@
+import contextlib
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from gconv.ops import fused, global_conv
 from gconv.ops.convolution import BOUNDARIES
@@ -136,6 +138,15 @@ def test_means_cost_the_kernels_gradient_no_digits(boundary, monkeypatch):
     assert error(0.0) > 0.01 and error(10.0) < 2 * error(0.0)
 
 
+def an_h100():
+    """What jax 0.11 wants to know of before it lowers for a GPU that isn't there."""
+    if jax.__version_info__ < (0, 11):
+        return contextlib.nullcontext()
+    device = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=None, platform="gpu")
+    return jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=device))
+
+
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize("length", [256, 4096, 16384])
 def test_forward_and_gradient_lower_for_cuda(boundary, length, monkeypatch):
@@ -145,7 +156,8 @@ def test_forward_and_gradient_lower_for_cuda(boundary, length, monkeypatch):
     run = functools.partial(global_conv, boundary=boundary, layout="bcl", method="fused")
     gradient = jax.grad(lambda x, k: jnp.sum(run(x, k).astype(jnp.float32) ** 2), (0, 1))
     for f, kernels in ((run, 1), (gradient, 3)):
-        text = jax.jit(f).trace(x, kernel).lower(lowering_platforms=("cuda",)).as_text()
+        with an_h100():
+            text = jax.jit(f).trace(x, kernel).lower(lowering_platforms=("cuda",)).as_text()
         assert text.count("stablehlo.custom_call @__gpu$xla.gpu.triton") == kernels
 
 
