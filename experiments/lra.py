@@ -143,7 +143,7 @@ def minutes(measured: Mapping[str, Any]) -> float:
 
 def measurements() -> list[str]:
     """Minutes of the training steps of one seed, from the record of `python -m scripts.benchmark full`."""
-    record = read_json(grid.RECORDS / "lra" / "steps.json")
+    record = read_json(grid.RECORDS / "benchmark" / "h100" / "full.json")
     lines = [f"| one seed, {record['device']} | " + " | ".join(CONFIGS) + " |", "|---|" + "---:|" * len(CONFIGS)]
     found = {(row["model"], row["task"]): row for row in record["rows"] if "seconds" in row}
     for row in TABLE.rows:

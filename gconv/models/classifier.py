@@ -190,8 +190,8 @@ class Decoder(nnx.Module):
 def look_up(table: jax.Array, ids: jax.Array, dtype: Any) -> jax.Array:
     """Rows of a table (vocabulary, features) float32, at ids (…) → (…, features) of a dtype.
 
-    A row's gradient is summed in float32: thousands of tokens may share it, of which bfloat16 would lose most. On
-    accelerators by a product with ones and zeros, where as many would wait for each other to add to one row.
+    A row's gradient is summed in float32: thousands of tokens may share it, of which bfloat16 would lose a tenth. On
+    accelerators by a product with ones and zeros, in place of as many additions to one row; its speed isn't measured.
     """
     if jax.default_backend() == "cpu":
         return table[ids.astype(jnp.int32)].astype(dtype)

@@ -53,10 +53,9 @@ def global_conv(
         floating, or an unknown boundary, layout or method.
     """
     _check(x, kernel, boundary, layout, method)
-    if method == "auto":
-        taps = kernel.shape[0 if layout == "blc" else 1]
-        method = fastest_method(taps, x.shape[layout.index("l")], x.dtype)
     length = x.shape[layout.index("l")]
+    if method == "auto":
+        method = fastest_method(kernel.shape[0 if layout == "blc" else 1], length, x.dtype)
     if method == "fused":
         if not supports_fused(length) or x.dtype == jnp.float64:
             raise ValueError(

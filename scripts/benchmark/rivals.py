@@ -29,7 +29,7 @@ def torch_or_none() -> Any:
     return torch
 
 
-# On a GPU, PyTorch's too; each makes `calls` calls and waits for the last.
+# PyTorch's run on the GPU where it sees one. Each makes `calls` calls and waits for the last.
 
 
 def _tensors(torch: Any, *arrays: np.ndarray, gradient: bool = False, dtype: Any = None) -> list[Any]:

@@ -163,3 +163,8 @@ def test_published_tables_are_those_of_their_records(name, module):
     assert record["goals"] == [list(goal) for goal in module.bars(record["rows"])]
     for what, ratio, bound in record["goals"]:
         assert f"| {what} | {ratio:.3g} | {bound:.3g} | {'met' if ratio <= bound else 'MISSED'} |" in published
+
+
+def test_the_published_table_of_full_models_is_that_of_its_record():
+    record = json.loads((RECORDS / "h100/full.json").read_text())
+    assert full_setting.table(record["rows"]) in (RECORDS / "h100/full.md").read_text()
