@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from gconv.models.dropout import drop_out
 from gconv.models.linear import LayerNorm, Linear
 from gconv.ops import cost
 
@@ -36,7 +37,7 @@ class Block(nnx.Module):
         if self.has_mlp:
             self.mlp = MLP(features, mlp_features, activation=activation, layout=self.layout, dtype=dtype, rngs=rngs)
             self.mlp_norm = LayerNorm(features, layout=self.layout, dtype=dtype)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout
         self.norm_first = norm_first
 
     def __call__(self, x: jax.Array, mask: jax.Array | None, *, key: jax.Array | None = None) -> jax.Array:
@@ -48,7 +49,7 @@ class Block(nnx.Module):
         return x
 
     def _residual(self, x: jax.Array, norm: Any, branch: Any, key: jax.Array | None) -> jax.Array:
-        y = self.dropout(branch(norm(x) if self.norm_first else x), deterministic=key is None, rngs=key)
+        y = drop_out(branch(norm(x) if self.norm_first else x), self.dropout, key)
         return x + y if self.norm_first else norm(x + y)
 
     def flops(self, length: int) -> cost.Flops:

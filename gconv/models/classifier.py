@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from gconv.models.block import Block
+from gconv.models.dropout import drop_out
 from gconv.models.linear import LayerNorm, Linear
 from gconv.ops import cost
 
@@ -76,7 +77,7 @@ class Classifier(nnx.Module):
             self.embed = Linear(1, features, layout="blc", axes=("intensity", "embed"), dtype=dtype, rngs=rngs)
         learnt = jax.random.normal(rngs.params(), (length, features)) if positions == "learnt" else None
         self.positions = None if learnt is None else nnx.Param(learnt)
-        self.dropout = nnx.Dropout(0.0 if positions == "none" else dropout)
+        self.dropout = 0.0 if positions == "none" else dropout
 
         def mixer_of(layer: int) -> Any:
             other = interleave["every"] and layer % interleave["every"] == 0
@@ -121,7 +122,7 @@ class Classifier(nnx.Module):
         """(sequences, length) → (sequences, features) float32, or of every position (sequences, length, features)."""
         keys = [None] * (len(self.blocks) + 1) if key is None else jax.random.split(key, len(self.blocks) + 1)
         mask = jnp.arange(inputs.shape[1]) < lengths[:, None]
-        x = self.dropout(self._embed(inputs), deterministic=key is None, rngs=keys[-1])
+        x = drop_out(self._embed(inputs), self.dropout, keys[-1])
         x, layout = self.tower(x, mask, keys)
         if not self.every_position:
             return mean_of_real_tokens(x, mask, layout)

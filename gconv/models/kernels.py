@@ -26,6 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from gconv.models.dropout import drop_out
+
 # Kernels are float32 on every device, where the default lets matrix units round what they multiply.
 product = functools.partial(jnp.matmul, precision="highest")
 
@@ -80,7 +82,7 @@ class FreeKernel(nnx.Module):
         noise = jax.random.normal(rngs.params(), envelope.shape, jnp.float32)
         self.taps = KernelParam(noise * jnp.asarray(envelope, jnp.float32), axes=("channels", "taps"))
         self.length, self.boundary, self.smooth, self.squash = length, boundary, smooth, squash
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout
 
     def __call__(self, length: int | None = None, *, step: float = 1.0, key: jax.Array | None = None) -> jax.Array:
         """ValueError for another length of a circular kernel, or another step."""
@@ -94,7 +96,7 @@ class FreeKernel(nnx.Module):
             taps = jnp.mean(jnp.stack([padded[:, i : i + taps.shape[1]] for i in range(width)]), axis=0)
         if self.squash:
             taps = jnp.sign(taps) * jax.nn.relu(jnp.abs(taps) - self.squash)
-        taps = self.dropout(taps, deterministic=key is None, rngs=key)
+        taps = drop_out(taps, self.dropout, key)
         more = 0 if length is None else length - self.length
         sides = (more, more) if self.boundary == "bidirectional" else (0, more)
         return taps if not more else jax.lax.pad(taps, jnp.float32(0), ((0, 0, 0), (*sides, 0)))

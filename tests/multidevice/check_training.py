@@ -3,14 +3,17 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from configs import listops
 from gconv.data.dataset import Spec, Split
 from gconv.data.pipeline import TrainBatches
 from gconv.errors import UserError
+from gconv.models.dropout import drop_out
 from gconv.training import loop, sharding
 from gconv.training.checkpoint import digest
 from gconv.training.optim import make_optimizer
@@ -72,6 +75,18 @@ GCONV = {
     ((8, 1, 1), True, 1): (14, 0),
     ((2, 2, 2), True, 1): (18, 4),
 }
+
+
+@pytest.mark.parametrize("spec", [P("data"), P(None, "data"), P(None, None, "data")])
+def test_devices_draw_their_own_part_of_dropout(spec):
+    x = jnp.ones((8, 16, 64))
+    split = NamedSharding(mesh_of(8, 1, 1), spec)
+    of_split = (
+        jax.jit(lambda x, key: drop_out(x, 0.25, key)).lower(jax.device_put(x, split), jax.random.key(0)).compile()
+    )
+    assert not collectives(of_split)
+    expected = drop_out(x, 0.25, jax.random.key(0))
+    np.testing.assert_array_equal(of_split(jax.device_put(x, split), jax.random.key(0)), expected)
 
 
 @pytest.mark.parametrize("setting", GCONV, ids=str)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gconv.models.block import activation_of, gelu
+from gconv.models.dropout import drop_out
 from gconv.models.kernels import FreeKernel, taps_of
 from gconv.models.linear import Linear
 from gconv.ops import cost, global_conv
@@ -113,14 +114,14 @@ class PlainGlobalConv(nnx.Module):
     ):
         self.first = GlobalConv(features, length, **conv, skip=True, layout=self.layout, rngs=rngs)
         self.second = GlobalConv(features, length, **conv, skip=True, layout=self.layout, rngs=rngs)
-        self.activation, self.dropout = activation_of(activation), nnx.Dropout(dropout)
+        self.activation, self.dropout = activation_of(activation), dropout
         del dtype  # that of x will do
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:
         """x (batch, features, length) → the same shape."""
         key1, key2, dropout_key = (None, None, None) if key is None else jax.random.split(key, 3)
         h = self.activation(self.first(x, mask, key=key1))
-        h = self.dropout(h, deterministic=key is None, rngs=dropout_key)
+        h = drop_out(h, self.dropout, dropout_key)
         return self.second(h, mask, key=key2)
 
     def flops(self, length: int) -> cost.Flops:
@@ -138,7 +139,7 @@ class PointwiseGlobalConv(nnx.Module):
     def __init__(self, features: int, length: int, *, dropout: float, dtype: Any, rngs: nnx.Rngs, **conv: Any):
         self.conv = self.token_mixing(features, length, dtype, rngs, **conv)
         self.glu = Linear(features, 2 * features, layout=self.layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout
         self.features = features
 
     def token_mixing(self, features: int, length: int, dtype: Any, rngs: nnx.Rngs, **conv: Any) -> Any:
@@ -150,7 +151,7 @@ class PointwiseGlobalConv(nnx.Module):
         """x (batch, features, length) → the same shape."""
         kernel_key, dropout_key = (None, None) if key is None else jax.random.split(key)
         h = gelu(self.conv(x, mask, key=kernel_key))
-        h = self.dropout(h, deterministic=key is None, rngs=dropout_key)
+        h = drop_out(h, self.dropout, dropout_key)
         return gate(self.glu(h), axis=1)
 
     def flops(self, length: int) -> cost.Flops:

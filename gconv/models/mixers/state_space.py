@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from gconv.models.block import gelu
+from gconv.models.dropout import drop_out
 from gconv.models.kernels import KernelParam
 from gconv.models.linear import Linear
 from gconv.ops import cost
@@ -46,14 +47,14 @@ class S5(nnx.Module):
         self.c = nnx.Param(_parts(c @ jnp.asarray(vectors, jnp.complex64)))
         self.skip = nnx.Param(jax.random.normal(rngs.params(), (features,)))
         self.gate = Linear(features, features, layout="blc", axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = dropout
 
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, key: jax.Array | None = None) -> jax.Array:
         """x (batch, length, features) → the same shape and dtype; the recurrence is complex64."""
         if mask is not None:
             x = jnp.where(mask[:, :, None], x, 0)
         h = gelu(self.recurrence(x.astype(jnp.float32)).astype(x.dtype))
-        h = self.dropout(h, deterministic=key is None, rngs=key)
+        h = drop_out(h, self.dropout, key)
         return h * jax.nn.sigmoid(self.gate(h))
 
     def recurrence(self, u: jax.Array) -> jax.Array:
