@@ -26,6 +26,7 @@ interpreted, slowly.
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -98,27 +99,29 @@ def correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, twist: jax.Arr
         return jnp.zeros((channels, taps), jnp.float32)
     transform, rows = _plan(length, lags)
     (x, (n1, n2), steps), (dy, _, _) = _blocks(x, rows), _blocks(dy, rows)
-    parts, outputs = len(x) // (steps * rows), 3 if lags.circular else 4
+    parts = len(x) // (steps * rows)
     of_rows = pl.BlockSpec((steps * rows, 1, n1, n2), lambda c, b: (b, c, 0, 0))
-    shape = (1, 1) if lags.circular else (n1, n2)
-    shapes = [(n1, n2), (n1, n2), *([shape] * (outputs - 2))]
-    totals = pl.pallas_call(
-        functools.partial(_correlate_body, rows=rows, circular=lags.circular),
-        out_shape=[jax.ShapeDtypeStruct((parts, channels, *shape), jnp.float32) for shape in shapes],
+    totals = jax.ShapeDtypeStruct((parts, channels, n1, n2), jnp.float32)
+    means = jax.ShapeDtypeStruct((len(x), channels), jnp.float32)
+    real, imaginary, x_means, dy_means = pl.pallas_call(
+        functools.partial(_correlate_body, rows=rows),
+        out_shape=[totals, totals, means, means],
         grid=(channels, parts),
         in_specs=[of_rows, of_rows, *(pl.BlockSpec(a.shape, lambda c, b: (0, 0, 0)) for a in tables)],
-        out_specs=[pl.BlockSpec((1, 1, *shape), lambda c, b: (b, c, 0, 0)) for shape in shapes],
+        out_specs=[
+            *[pl.BlockSpec((1, 1, n1, n2), lambda c, b: (b, c, 0, 0))] * 2,
+            *[pl.BlockSpec((steps * rows, 1), lambda c, b: (b, c))] * 2,
+        ],
         interpret=jax.default_backend() != "gpu",
         compiler_params=triton.CompilerParams(num_warps=_warps(length), num_stages=1),
     )(x, dy, *tables)
-    real, imaginary, *of_means = (jnp.sum(total, axis=0) for total in totals)
-    spectrum = jax.lax.complex(real, imaginary).swapaxes(1, 2).reshape(channels, length)
+    spectrum = jax.lax.complex(jnp.sum(real, axis=0), jnp.sum(imaginary, axis=0))
+    spectrum = spectrum.swapaxes(1, 2).reshape(channels, length)
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
     found = kernel_from((spectrum,), twist, transform, lags, taps) * length
     if lags.circular:  # what the means of x and dy add to each tap
-        return found + of_means[0][:, 0]
-    by_x, by_dy = (part.reshape(channels, length) for part in of_means)
-    return found + _answer_of_means(by_x, by_dy, lags, taps)
+        return found + length * jnp.sum(x_means * dy_means, axis=0)[:, None]
+    return found + _answer_of_means(x, dy, x_means, dy_means, lags, taps)
 
 
 def _convolve_body(x, kernel_r, kernel_i, size, ones, *refs, rows):
@@ -139,33 +142,34 @@ def _convolve_body(x, kernel_r, kernel_i, size, ones, *refs, rows):
     jax.lax.fori_loop(0, x.shape[0] // rows, step, 0)
 
 
-def _correlate_body(x, dy, *refs, rows, circular):
-    tables, outputs = (refs[:3], refs[3:]) if circular else (refs[:4], refs[4:])
+def _correlate_body(x, dy, *refs, rows):
+    *tables, real, imaginary, x_mean, dy_mean = refs
     f1, f2 = _matrices(*tables[:2])
 
-    def add(i: jax.Array, totals: tuple) -> tuple:
-        t, *w = (_both(table) for table in tables[2:])
-        (xs, x_means, x_sizes), (dys, dy_means, dy_sizes) = (_centred(ref, i * rows, rows) for ref in (x, dy))
+    def add(i: jax.Array, carry: int) -> int:
+        (_, x_means, x_sizes), (_, dy_means, dy_sizes) = (_centred(ref, i * rows, rows) for ref in (x, dy))
         # Rows that are one sequence need one scale of the product. Each is made as large in x as in dy, so that what is
         # left over of one row's x times the other's dy, which should cancel, is small beside the largest product.
-        roots = [(jnp.sqrt(x_size), jnp.sqrt(dy_size)) for x_size, dy_size in zip(x_sizes, dy_sizes, strict=True)]
+        roots = [(jnp.sqrt(of_x), jnp.sqrt(of_dy)) for of_x, of_dy in zip(x_sizes, dy_sizes, strict=True)]
         root = functools.reduce(jnp.maximum, [of_x * of_dy for of_x, of_dy in roots])
-        of_xs = [x * (of_dy / of_x / root) for x, (of_x, of_dy) in zip(xs, roots, strict=True)]
-        of_dys = [dy * (of_x / of_dy / root) for dy, (of_x, of_dy) in zip(dys, roots, strict=True)]
-        real_part, imaginary_part = _times(_conj(_forward(of_xs, f1, f2, t, *w)), _forward(of_dys, f1, f2, t, *w))
-        product = real_part * root * root, imaginary_part * root * root
-        if circular:
-            means = [sum(m * n for m, n in zip(x_means, dy_means, strict=True)) * xs[0].size]
-        else:
-            means = [
-                sum(m * (dy + n) for m, n, dy in zip(x_means, dy_means, dys, strict=True)),
-                sum(n * x for n, x in zip(dy_means, xs, strict=True)),
-            ]
-        return tuple(total + part for total, part in zip(totals, (*product, *means), strict=True))
 
-    zeros = tuple(jnp.zeros(ref.shape[2:], jnp.float32) for ref in outputs)
-    for ref, total in zip(outputs, jax.lax.fori_loop(0, x.shape[0] // rows, add, zeros), strict=True):
-        ref[0, 0] = total
+        # Registers are what there is too little of: each transform reads its rows and tables anew, from the cache, and
+        # the totals stay in memory; that something is written between keeps the compiler from reading all at once.
+        def transform(ref, mean, means: list[jax.Array], scales: list[jax.Array]) -> Complex:
+            for row in range(rows):
+                mean[i * rows + row, 0] = means[row]
+            values = [ref[i * rows + row, 0].astype(jnp.float32) for row in range(rows)]
+            values = [(value - m) * scale for value, m, scale in zip(values, means, scales, strict=True)]
+            return _forward(values, f1, f2, *(_both(table) for table in tables[2:]))
+
+        of_x = transform(x, x_mean, x_means, [of_dy / of_x / root for of_x, of_dy in roots])
+        of_dy = transform(dy, dy_mean, dy_means, [of_x / of_dy / root for of_x, of_dy in roots])
+        for total, part in zip((real, imaginary), _times(_conj(of_x), of_dy), strict=True):
+            total[0, 0] = total[0, 0] + part * root * root
+        return carry
+
+    real[0, 0] = imaginary[0, 0] = jnp.zeros(real.shape[2:], jnp.float32)
+    jax.lax.fori_loop(0, x.shape[0] // rows, add, 0)
 
 
 def _matrices(first, second) -> tuple[Complex, Complex]:
@@ -262,12 +266,18 @@ def _answer_to_ones(kernel: jax.Array, length: int, lags: Lags) -> jax.Array:
     return _sums_within(kernel, jnp.clip(first, 0, taps), jnp.clip(last + 1, 0, taps))
 
 
-def _answer_of_means(by_x: jax.Array, by_dy: jax.Array, lags: Lags, taps: int) -> jax.Array:
+def _answer_of_means(
+    x: jax.Array, dy: jax.Array, x_means: jax.Array, dy_means: jax.Array, lags: Lags, taps: int
+) -> jax.Array:
     """What the means of x and dy add to each tap's gradient where there is no circle: (channels, taps).
 
-    by_x (channels, length) holds Σ mean(x) · dy over the batch, by_dy Σ mean(dy) · (x − mean(x)).
+    x and dy are (batch, channels, n₁, n₂), their means (batch, channels).
     """
-    length = by_x.shape[1]
+    batch, channels, *sizes = x.shape
+    length = math.prod(sizes)
+    x, dy = (a.reshape(batch, channels, length).astype(jnp.float32) for a in (x, dy))
+    by_x = jnp.sum(x_means[..., None] * dy, axis=0)
+    by_dy = jnp.sum(dy_means[..., None] * (x - x_means[..., None]), axis=0)
     lag = (lags.first + jnp.arange(taps)) * (-1 if lags.mirrored else 1)  # dy's position less x's
     of_dy = _sums_within(by_x, jnp.maximum(0, lag), jnp.minimum(length, length + lag))
     return of_dy + _sums_within(by_dy, jnp.maximum(0, -lag), jnp.minimum(length, length - lag))
