@@ -115,12 +115,15 @@ def compiled_memory(length: int) -> dict[str, int]:
         memory: Any = jax.jit(value_and_gradients).lower(*operands).compile().memory_analysis()
         return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
 
+    def of_heads(batch: int) -> list[tuple[int, int, int, int]]:
+        return 3 * [(batch, length, FEATURES // HEAD_SIZE, HEAD_SIZE)]
+
     convolution = functools.partial(global_conv, boundary="circular", layout="bcl", method="fft")
-    of_heads = 3 * [(BATCH, length, FEATURES // HEAD_SIZE, HEAD_SIZE)]
+    at_once = 1 if length > 16384 else BATCH  # XLA of jax 0.12 crashes where an array has half a trillion scores
     return {
         "convolution by FFT, circular": taken(convolution, (BATCH, FEATURES, length), (FEATURES, length)),
-        "attention, all scores at once": taken(jax.nn.dot_product_attention, *of_heads),
-        "attention, some queries at a time": taken(attention, *of_heads),
+        "attention, all scores at once": BATCH // at_once * taken(jax.nn.dot_product_attention, *of_heads(at_once)),
+        "attention, some queries at a time": taken(attention, *of_heads(BATCH)),
     }
 
 

@@ -14,7 +14,7 @@ import jax
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import jaxpr_as_fun
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 # Of the operators' own code: a program that another version of it compiled is another program.
 _VERSION = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
@@ -37,8 +37,13 @@ def partitioned(
     def of_parts(mesh: Mesh, operands: Any, results: Any) -> Any:
         shardings = [operand.sharding for operand in operands]
         if not all(isinstance(sharding, NamedSharding) for sharding in shardings):
-            # A mesh is set, with explicit axes, and these arrays aren't on it: all of them are on every device.
-            return mesh, function, [result.sharding for result in results], tuple(shardings)
+            # A mesh is set, with explicit axes, and these arrays aren't on it: all of them are on every device. From
+            # jax 0.12 on, functions inside would say on which mesh they are, which nothing takes out again.
+            def on_no_mesh(*args: Any) -> Any:
+                with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
+                    return function(*args)
+
+            return mesh, on_no_mesh, [result.sharding for result in results], tuple(shardings)
         local, of_results, of_operands = partition(mesh, shardings)
         return mesh, local, list(of_results), tuple(of_operands)
 

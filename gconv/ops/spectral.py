@@ -25,7 +25,8 @@ Fourier matrices (`by_matrices`).
 
 Before jax 0.12, XLA gathers the operand of an FFT whose batch is sharded. Both primitives lower behind
 `custom_partitioning`: each device convolves the rows and channels that it holds. A sharded length is exchanged for
-sharded channels and back (`all_to_all`), since a transform needs all of it. A plain `jax.jit` does all this.
+sharded channels and back (`all_to_all`), since a transform needs all of it. A plain `jax.jit` does all this. A kernel
+whose taps are split is exchanged too, or from jax 0.12 on gathered, since XLA has two ways of writing shardings there.
 """
 
 import functools

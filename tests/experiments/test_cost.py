@@ -59,4 +59,8 @@ def test_memory_is_that_of_what_is_kept(measured):
 def test_the_published_table_is_that_of_its_record(measured):
     folder = RECORDS / "cost"
     record = read_json(folder / "cost.json")
-    assert record == measured and cost.table(record) == (folder / "cost.md").read_text()
+    assert cost.table(record) == (folder / "cost.md").read_text()
+    for part in record.keys() - {"memory"}:
+        assert record[part] == measured[part]
+    for length, of in record["memory"].items():  # versions of XLA differ, by most at 16 tokens
+        assert measured["memory"][length] == pytest.approx(of, rel=0.1)

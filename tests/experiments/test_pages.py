@@ -9,6 +9,7 @@ from experiments import cost, grid, interactions, pages, table, transfer
 from experiments.grid import RECORDS
 from experiments.table import half_interval
 from gconv.errors import UserError
+from gconv.training.metrics import read_jsonl
 from scripts.benchmark import operator
 
 
@@ -505,6 +506,22 @@ def test_what_the_answer_says_of_full_models_is_in_the_records():
         assert all(low < 100 * result["test_accuracy"] < high for result in cell.results)
     of_both = (cell.results[0]["parameters"] for cell in (gconv, attention))
     assert 60 < next(of_both) / next(of_both) < 65
+
+
+def test_what_the_answer_says_of_text_at_full_scale_is_in_the_records():
+    result = json.loads((RECORDS / "lra/text_gconv_seed0/result.json").read_text())
+    (recorded,) = (r["result"] for r in grid.read_records("lra", "") if r["state"] == "finished")
+    assert recorded == {**result, "train_seconds": recorded["train_seconds"]}
+    assert round(100 * result["test_accuracy"], 1) == 83.3 and round(100 * result["val_accuracy"], 1) == 85.2
+    assert round(recorded["train_seconds"] / 60) == 9
+    course = read_jsonl(RECORDS / "lra/text_gconv_seed0/metrics.jsonl")
+    rate = {r["step"]: r["lr"] for r in course if r["split"] == "train"}
+    validated = [(rate[r["step"]], r["step"], r["accuracy"]) for r in course if r["split"] == "validation"]
+    peak = max(rate, key=rate.__getitem__)
+    assert rate[peak] == pytest.approx(0.01, rel=1e-3)
+    assert all(accuracy < 0.7 for lr, step, accuracy in validated if step < peak or lr > 0.007)
+    assert max(step for lr, step, _ in validated if lr > 0.007) == 21_000
+    assert next(round(lr, 4) for lr, _, accuracy in validated if accuracy > 0.85) == 0.0006
 
 
 def test_what_is_said_of_an_h100_is_in_the_records():

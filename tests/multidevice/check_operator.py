@@ -1,5 +1,7 @@
 """A plain jit of the operator over sharded arrays: no gather, and the values of one device."""
 
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,10 +114,16 @@ def test_a_sharded_sequence_is_exchanged_for_channels(boundary, layout, kernel_o
 
     shardings = [a.sharding for a in operand]
     forward = jax.jit(lambda x, kernel, dy: f(x, kernel, dy)[0], out_shardings=shardings[0])
-    exchanges = 2 if kernel_over == "channels" else 3
-    assert collectives(forward.lower(*operand).compile()) == {"all-to-all": exchanges}
+    # Two exchange x and y, and one a kernel whose taps are split; from jax 0.12 on XLA gathers that, and it alone.
+    of_kernel = 0 if kernel_over == "channels" else 1
+    gathers = of_kernel if jax.__version_info__ >= (0, 12) else 0
+    expected = Counter({"all-to-all": 2 + of_kernel - gathers, "all-gather": gathers})
+    compiled = forward.lower(*operand).compile()
+    assert collectives(compiled) == expected
+    assert gathered_shapes(compiled) <= {(CHANNELS, LENGTH)}
     compiled = jax.jit(f, out_shardings=(shardings[0], shardings[0], shardings[1])).lower(*operand).compile()
-    assert collectives(compiled) == {"all-to-all": 2 * exchanges, "all-reduce": 1}
+    assert collectives(compiled) == expected + expected + Counter({"all-reduce": 1})
+    assert gathered_shapes(compiled) <= {(CHANNELS, LENGTH)}
     one = [jnp.asarray(np.asarray(a)) for a in operand]
     for ours, alone in zip(compiled(*operand), f(*one), strict=True):
         np.testing.assert_allclose(ours, alone, atol=2e-5)
