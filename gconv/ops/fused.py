@@ -144,17 +144,18 @@ def _convolve_body(x, kernel_r, kernel_i, size, ones, *refs, rows):
 
 def _correlate_body(x, dy, *refs, rows):
     *tables, real, imaginary, x_mean, dy_mean = refs
+    outputs = real, imaginary
     f1, f2 = _matrices(*tables[:2])
 
-    def add(i: jax.Array, carry: int) -> int:
+    def add(i: jax.Array, totals: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         (_, x_means, x_sizes), (_, dy_means, dy_sizes) = (_centred(ref, i * rows, rows) for ref in (x, dy))
         # Rows that are one sequence need one scale of the product. Each is made as large in x as in dy, so that what is
         # left over of one row's x times the other's dy, which should cancel, is small beside the largest product.
         roots = [(jnp.sqrt(of_x), jnp.sqrt(of_dy)) for of_x, of_dy in zip(x_sizes, dy_sizes, strict=True)]
         root = functools.reduce(jnp.maximum, [of_x * of_dy for of_x, of_dy in roots])
 
-        # Registers are what there is too little of: each transform reads its rows and tables anew, from the cache, and
-        # the totals stay in memory; that something is written between keeps the compiler from reading all at once.
+        # Registers are what there is too little of: each transform reads its rows and tables anew, from the cache. That
+        # something is written between keeps the compiler from reading all at once.
         def transform(ref, mean, means: list[jax.Array], scales: list[jax.Array]) -> Complex:
             for row in range(rows):
                 mean[i * rows + row, 0] = means[row]
@@ -164,12 +165,19 @@ def _correlate_body(x, dy, *refs, rows):
 
         of_x = transform(x, x_mean, x_means, [of_dy / of_x / root for of_x, of_dy in roots])
         of_dy = transform(dy, dy_mean, dy_means, [of_x / of_dy / root for of_x, of_dy in roots])
-        for total, part in zip((real, imaginary), _times(_conj(of_x), of_dy), strict=True):
-            total[0, 0] = total[0, 0] + part * root * root
-        return carry
+        product = [part * root * root for part in _times(_conj(of_x), of_dy)]
+        if totals:
+            return tuple(total + part for total, part in zip(totals, product, strict=True))
+        for ref, part in zip(outputs, product, strict=True):
+            ref[0, 0] = ref[0, 0] + part
+        return ()
 
-    real[0, 0] = imaginary[0, 0] = jnp.zeros(real.shape[2:], jnp.float32)
-    jax.lax.fori_loop(0, x.shape[0] // rows, add, 0)
+    zeros = jnp.zeros(real.shape[2:], jnp.float32)
+    for ref in outputs:
+        ref[0, 0] = zeros
+    totals = jax.lax.fori_loop(0, x.shape[0] // rows, add, (zeros, zeros) if zeros.size <= MOST_IN_REGISTERS else ())
+    for ref, total in zip(outputs, totals, strict=False):
+        ref[0, 0] = total
 
 
 def _matrices(first, second) -> tuple[Complex, Complex]:
@@ -222,6 +230,7 @@ def _plan(length: int, lags: Lags) -> tuple[Transform, int]:
     return (Transform("complex", length), 2) if lags.circular else (Transform("twisted", length), 1)
 
 
+MOST_IN_REGISTERS = 2048  # points of a correlation's totals; longer ones are added up in memory
 PROGRAMS = 1024  # several for each of a large GPU's multiprocessors
 MOST_STEPS = 8
 

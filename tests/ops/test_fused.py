@@ -35,8 +35,10 @@ def test_value_and_gradients_are_the_ffts(boundary, length, taps):
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-def test_a_program_may_take_several_rows(boundary, monkeypatch):
-    x, kernel = arrays(256, boundary, batch=9)  # a shape that no other test has traced
+@pytest.mark.parametrize("batch, in_registers", [(9, 2048), (11, 0)])  # shapes that no other test has traced
+def test_a_program_may_take_several_rows(boundary, batch, in_registers, monkeypatch):
+    monkeypatch.setattr(fused, "MOST_IN_REGISTERS", in_registers)
+    x, kernel = arrays(256, boundary, batch=batch)
     weights = jnp.asarray(RNG.standard_normal(x.shape), jnp.float32)
 
     def gradients(method):

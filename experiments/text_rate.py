@@ -1,0 +1,26 @@
+"""The learning rate of all but the kernels, where gconv is as deep as in Text's full recipe: six layers, pre-norm.
+
+    python -m experiments.run text_rate --preset= --workdir=runs
+    python -m experiments.table text_rate --preset= --workdir=runs --output=experiments/records/text_rate
+
+Everything but what stands here is the full recipe's, whose own rate is .01: batches, decay, squash, kernel dropout, the
+kernels' rate of .001.
+"""
+
+from experiments.grid import Part, Table
+
+SMALLER = {
+    "data.length": 512,
+    "model.features": 64,
+    "steps": 5000,
+    "optim.warmup_steps": 500,
+    "eval_every": 500,
+    "checkpoint_every": 500,
+}
+
+TABLE = Table(
+    title="gconv's six layers on Text at three learning rates",
+    rows={f"rate {rate:g}": Part("gconv", {"optim.lr": rate}) for rate in (1e-2, 3e-3, 1e-3)},
+    columns={"Text, 512 bytes": Part("text", SMALLER)},
+    note="Reviews cut at 512 bytes, a width of 64, a tenth of the steps; otherwise the full setting's recipe.",
+)
