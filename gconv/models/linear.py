@@ -31,14 +31,14 @@ class LayerNorm(nnx.Module):
 @functools.partial(jax.checkpoint, static_argnums=3, policy=jax.checkpoint_policies.save_only_these_names("statistics"))
 def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, axis: int) -> jax.Array:
     shape = [len(scale) if i == axis else 1 for i in range(x.ndim)]
+
+    def mean_of(a: jax.Array) -> jax.Array:
+        return checkpoint_name(jnp.mean(a, axis, keepdims=True), "statistics")
+
     rounded, x = x.dtype.itemsize == 2, x.astype(jnp.float32)
-    mean = jnp.mean(x, axis, keepdims=True)
-    if rounded:
-        variance = jnp.maximum(jnp.mean(jnp.square(x), axis, keepdims=True) - jnp.square(mean), 0)
-    else:
-        variance = jnp.mean(jnp.square(x - mean), axis, keepdims=True)
-    mean, variance = (checkpoint_name(a, "statistics") for a in (mean, variance))
-    x = (x - mean) * jax.lax.rsqrt(variance + 1e-6)
+    mean = mean_of(x)
+    variance = mean_of(jnp.square(x)) - jnp.square(mean) if rounded else mean_of(jnp.square(x - mean))
+    x = (x - mean) * jax.lax.rsqrt(jnp.maximum(variance, 0) + 1e-6)
     return x * scale.reshape(shape) + bias.reshape(shape)
 
 

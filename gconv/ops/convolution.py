@@ -112,7 +112,8 @@ def fastest_method(taps: int, length: int, dtype: Any) -> str:
     backend = jax.default_backend()
     fits = length <= LONGEST_FASTER_FUSED and supports_fused(length)
     fused = fits and dtype == jnp.bfloat16 and cuda_capability() >= 9.0
-    if taps <= (MOST_SHIFTS if backend != "gpu" else MOST_SHIFTS_BESIDE_FUSED if fused else MOST_SHIFTS_ON_GPU):
+    much_faster = fused and length <= LONGEST_MUCH_FASTER_FUSED
+    if taps <= (MOST_SHIFTS if backend != "gpu" else MOST_SHIFTS_BESIDE_FUSED if much_faster else MOST_SHIFTS_ON_GPU):
         return "shift"
     if fused:
         return "fused"
@@ -122,9 +123,9 @@ def fastest_method(taps: int, length: int, dtype: Any) -> str:
 # The fused kernel's lengths: 16 × 16 is the least that matrix units take, 128 × 128 what shared memory holds.
 SHORTEST_FUSED, LONGEST_FUSED = 256, 16384
 # Forward and gradient of bfloat16 on an H100, layout "bcl" (experiments/records/benchmark/h100/fused_by_length.md): it
-# takes 0.5 to 0.6 of the FFT's time from 1024 to 4096, around the circle 0.4 at 4096, 0.7 at 8192 and 1.5 at 16384; an
-# earlier form of it 0.2 to 0.3 at 256.
-LONGEST_FASTER_FUSED = 8192
+# takes, bidirectional, 0.5 to 0.6 of the FFT's time from 1024 to 4096, 0.7 at 8192 and 1.5 at 16384, and around the
+# circle 0.4 at 4096; an earlier form of it 0.2 to 0.3 at 256.
+LONGEST_FASTER_FUSED, LONGEST_MUCH_FASTER_FUSED = 8192, 4096
 
 
 def supports_fused(length: int) -> bool:
@@ -136,7 +137,8 @@ def supports_fused(length: int) -> bool:
 MOST_SHIFTS = 4
 # On an H100, float32, lengths 256 to 16384: 0.2 at 4 taps, 0.2 to 0.3 at 8, 0.3 to 0.5 at 16; `direct` 2 to 2.5 at 4.
 MOST_SHIFTS_ON_GPU = 16
-# Beside an earlier form of the fused kernel in bfloat16, at 256 to 4096, that time in float32 is 0.5 to 0.9 at 8 taps, 1.0 to 1.8 at 16.
+# Beside an earlier form of the fused kernel in bfloat16, at 256 to 4096, that time in float32 is 0.5 to 0.9 at 8 taps,
+# 1.0 to 1.8 at 16.
 MOST_SHIFTS_BESIDE_FUSED = 8
 # So too, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5 to 1.3
 # at 32 and 0.5 to 2.7 from 48 to 64; in the benchmark's record, of 4096 rows, 1.05 at 16. Not chosen on accelerators,

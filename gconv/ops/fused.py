@@ -16,13 +16,14 @@ first, and its exact answer, the mean times the kernel's running sum, added back
 and for dy. Of float32 x the products are float32, in the GPU's default precision, and must be shorter to fit.
 
 A program takes several rows of one channel one after another. What it multiplies by stays in shared memory, at most 160
-KiB of an H100's 227; its registers hold the rest, with as many warps as have rows to themselves.
+KiB of an H100's 227; its registers hold the rest, with as many warps as have rows to themselves. What a long
+correlation sums over its rows would be too much for them and stays in memory.
 
 It is plain Pallas with the parameters of its Triton backend, which jax 0.11 calls deprecated. Mosaic GPU, the backend
 that JAX develops further, refuses `dot_general` on values (jax 0.10.2): it wants each matrix unit's operands placed by
 hand, for one generation of GPUs. Before Triton's goes, this must be rewritten so, or be lowered by jax-triton; until
-then it is the one that runs. Measured on an H100 (experiments/records/benchmark/h100/ops.md). Elsewhere it is
-interpreted, slowly.
+then it is the one that runs. Measured on an H100 (experiments/records/benchmark/h100: fused_by_length.md and, of an
+earlier form, ops.md). Elsewhere it is interpreted, slowly.
 """
 
 import functools
@@ -144,7 +145,6 @@ def _convolve_body(x, kernel_r, kernel_i, size, ones, *refs, rows):
 
 def _correlate_body(x, dy, *refs, rows):
     *tables, real, imaginary, x_mean, dy_mean = refs
-    outputs = real, imaginary
     f1, f2 = _matrices(*tables[:2])
 
     def add(i: jax.Array, totals: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -168,16 +168,17 @@ def _correlate_body(x, dy, *refs, rows):
         product = [part * root * root for part in _times(_conj(of_x), of_dy)]
         if totals:
             return tuple(total + part for total, part in zip(totals, product, strict=True))
-        for ref, part in zip(outputs, product, strict=True):
+        for ref, part in zip((real, imaginary), product, strict=True):
             ref[0, 0] = ref[0, 0] + part
         return ()
 
     zeros = jnp.zeros(real.shape[2:], jnp.float32)
-    for ref in outputs:
-        ref[0, 0] = zeros
-    totals = jax.lax.fori_loop(0, x.shape[0] // rows, add, (zeros, zeros) if zeros.size <= MOST_IN_REGISTERS else ())
-    for ref, total in zip(outputs, totals, strict=False):
-        ref[0, 0] = total
+    in_registers = zeros.size <= MOST_IN_REGISTERS
+    if not in_registers:
+        real[0, 0] = imaginary[0, 0] = zeros
+    totals = jax.lax.fori_loop(0, x.shape[0] // rows, add, (zeros, zeros) if in_registers else ())
+    if in_registers:
+        real[0, 0], imaginary[0, 0] = totals
 
 
 def _matrices(first, second) -> tuple[Complex, Complex]:

@@ -543,3 +543,12 @@ def test_what_is_said_of_an_h100_is_in_the_records():
         assert 1 < ours / theirs < 1.13
         x = 4 * 2**25  # bytes
         assert round(8 * x / ours / 3.35e12, 1) == 0.6
+
+
+def test_what_is_said_of_the_fused_kernels_later_form_is_in_its_record():
+    rows = json.loads((RECORDS / "benchmark/h100/fused_by_length.json").read_text())["rows"]
+    ratio = {(r["boundary"], r["length"]): round(r["fused_seconds"] / r["fft_seconds"], 1) for r in rows}
+    assert {ratio["bidirectional", length] for length in (1024, 2048, 4096)} == {0.5, 0.6}
+    assert [ratio["bidirectional", length] for length in (8192, 16384)] == [0.7, 1.5]
+    assert ratio["circular", 4096] == 0.4
+    assert all(error < 2e-3 for row in rows for error in row["errors"])

@@ -31,4 +31,13 @@ def test_nothing_is_dropped_without_a_key_or_a_rate():
     x = jnp.arange(3.0)
     assert drop_out(x, 0.5, None) is x
     assert drop_out(x, 0.0, jax.random.key(0)) is x
+    np.testing.assert_array_equal(drop_out(x, 1e-6, jax.random.key(0)), x)  # nearer to none than to one of 2¹⁶
     assert np.all(np.isfinite(drop_out(x, 1 - 1e-9, jax.random.key(0))))
+    assert drop_out(jnp.ones((0, 3)), 0.5, jax.random.key(0)).shape == (0, 3)
+
+
+def test_bfloat16_is_scaled_before_it_is_rounded():
+    x = jax.random.uniform(jax.random.key(1), (256, 256), jnp.bfloat16, 1.0, 2.0)
+    y = drop_out(x, 0.1, jax.random.key(0)).astype(jnp.float32)
+    ratio = jnp.sum(y) / jnp.sum(jnp.where(y != 0, x, 0).astype(jnp.float32))
+    assert ratio == pytest.approx(1 / 0.9, rel=2e-4)  # rounded itself, the factor would be 1.6e-3 off

@@ -349,9 +349,10 @@ def test_bad_arguments_are_named_with_their_shapes(x, kernel, options, message):
 
 @pytest.mark.parametrize("taps, length, dtype, capability, method", [
     (8, 1024, "bfloat16", 9.0, "shift"), (9, 1024, "bfloat16", 9.0, "fused"), (4096, 4096, "bfloat16", 9.0, "fused"),
-    (8192, 8192, "bfloat16", 9.0, "fused"), (16384, 16384, "bfloat16", 9.0, "fft"), (1000, 1000, "bfloat16", 9.0, "fft"), (1024, 1024, "float16", 9.0, "fft"),
-    (1024, 1024, "bfloat16", 8.0, "fft"), (1024, 1024, "bfloat16", 0.0, "fft"), (16, 1024, "bfloat16", 8.0, "shift"),
-    (16, 1024, "float32", 9.0, "shift"), (17, 1024, "float32", 9.0, "fft"), (16, 16, "float32", 9.0, "shift"),
+    (16, 8192, "bfloat16", 9.0, "shift"), (17, 8192, "bfloat16", 9.0, "fused"), (99, 16384, "bfloat16", 9.0, "fft"),
+    (1000, 1000, "bfloat16", 9.0, "fft"), (1024, 1024, "float16", 9.0, "fft"), (1024, 1024, "bfloat16", 8.0, "fft"),
+    (1024, 1024, "bfloat16", 0.0, "fft"), (16, 1024, "bfloat16", 8.0, "shift"), (16, 1024, "float32", 9.0, "shift"),
+    (17, 1024, "float32", 9.0, "fft"), (16, 16, "float32", 9.0, "shift"),
 ])  # fmt: skip
 def test_what_auto_takes_on_a_gpu(taps, length, dtype, capability, method, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
