@@ -1,7 +1,7 @@
 """The learning rate of all but the kernels, where gconv is as deep as in Text's full recipe: six layers, pre-norm.
 
-    python -m experiments.run text_rate --preset= --columns="Text, 512 bytes" --workdir=runs    # an hour of two cores
-    python -m experiments.run text_rate --preset= --jobs=1 --workdir=runs                       # the rest: a GPU
+    python -m experiments.run text_rate --preset= --columns="Text of 512 bytes" --workdir=runs    # an hour of two cores
+    python -m experiments.run text_rate --preset= --jobs=1 --workdir=runs                         # the rest: a GPU
     python -m experiments.table text_rate --preset= --workdir=runs --output=experiments/records/text_rate
 
 Everything but what stands here is the full recipe's, whose own rate is .01: batches, decay, squash, kernel dropout, the
@@ -23,7 +23,7 @@ SMALLER = {
 TABLE = Table(
     title="gconv's six layers on Text at three learning rates",
     rows={f"rate {rate:g}": Part("gconv", {"optim.lr": rate}) for rate in (1e-2, 3e-3, 1e-3)},
-    columns={"Text, 512 bytes": Part("text", SMALLER), "Text, full": Part("text", lra.BF16)},
-    note="Text, 512 bytes: reviews cut there, a width of 64, a tenth of the steps; otherwise the full setting's recipe."
-    " Text, full: the full setting, in bfloat16; its run at .01 is that of the table of Long Range Arena.",
+    columns={"Text of 512 bytes": Part("text", SMALLER), "Text": Part("text", lra.BF16)},
+    note="Text of 512 bytes: reviews cut there, a width of 64, a tenth of the steps; otherwise the full setting's recipe."
+    " Text: the full setting, in bfloat16; its run at .01 is that of the table of Long Range Arena.",
 )
