@@ -24,6 +24,6 @@ TABLE = Table(
     title="gconv's six layers on Text at three learning rates",
     rows={f"rate {rate:g}": Part("gconv", {"optim.lr": rate}) for rate in (1e-2, 3e-3, 1e-3)},
     columns={"Text of 512 bytes": Part("text", SMALLER), "Text": Part("text", lra.BF16)},
-    note="Text of 512 bytes: reviews cut there, a width of 64, a tenth of the steps; otherwise the full setting's recipe."
+    note="Text of 512 bytes: reviews cut there, a width of 64, a tenth of the steps; otherwise the full setting."
     " Text: the full setting, in bfloat16; its run at .01 is that of the table of Long Range Arena.",
 )
