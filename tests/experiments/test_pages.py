@@ -522,6 +522,9 @@ def test_what_the_answer_says_of_text_at_full_scale_is_in_the_records():
     assert all(accuracy < 0.7 for lr, step, accuracy in validated if step < peak or lr > 0.007)
     assert max(step for lr, step, _ in validated if lr > 0.007) == 21_000
     assert next(round(lr, 4) for lr, _, accuracy in validated if accuracy > 0.85) == 0.0006
+    cells = table.cells(grid.read_records("text_rate", ""))
+    means = [round(100 * cells[f"rate {rate}", "Text of 512 bytes"].mean) for rate in (0.01, 0.003, 0.001)]
+    assert means[:2] == [62, 62] and 1.5 < difference(cells, "rate 0.003", "rate 0.001", "Text of 512 bytes")[0] < 2.5
 
 
 def test_what_is_said_of_an_h100_is_in_the_records():
