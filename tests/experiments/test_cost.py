@@ -1,5 +1,6 @@
 """What mixing costs: the formulas, and what is read from them."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
@@ -62,5 +63,6 @@ def test_the_published_table_is_that_of_its_record(measured):
     assert cost.table(record) == (folder / "cost.md").read_text()
     for part in record.keys() - {"memory"}:
         assert record[part] == measured[part]
-    for length, of in record["memory"].items():  # versions of XLA differ, by most at 16 tokens
-        assert measured["memory"][length] == pytest.approx(of, rel=0.1)
+    differs = 0.1 if jax.__version_info__ >= (0, 12) else 1e-9  # the record was made before, and XLA isn't the same
+    for length, of in record["memory"].items():
+        assert measured["memory"][length] == pytest.approx(of, rel=differs)
