@@ -193,7 +193,7 @@ def look_up(table: jax.Array, ids: jax.Array, dtype: Any) -> jax.Array:
 
     A row's gradient is summed in float32: thousands of tokens may share it, of which bfloat16 would lose a tenth. On
     accelerators by a product with ones and zeros, in place of as many additions to one row: with it and the fused
-    convolution the step of ListOps' full model came from 50 ms to 8 on an H100.
+    convolution the step of ListOps' full model came from 50 ms to 8 (experiments/records/benchmark/h100/full.md).
     """
     if jax.default_backend() == "cpu":
         return table[ids.astype(jnp.int32)].astype(dtype)
