@@ -170,14 +170,26 @@ def fft_lags(length: int, taps: int, boundary: str) -> tuple[Lags, bool]:
 
 
 def _shift(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:
-    taps, length = kernel.shape[1], x.shape[2]
+    taps, (batch, channels, length) = kernel.shape[1], x.shape
+    blocks = -(-length // SUMMED_AT_ONCE)
+    block = -(-length // blocks)
+    padded = blocks * block
     if boundary == "circular":
-        x = jnp.concatenate([x, x[..., : taps - 1]], axis=2)
+        x = jnp.concatenate([x, x[..., : taps - 1], jnp.zeros((batch, channels, padded - length), x.dtype)], axis=2)
     else:
         kernel = kernel[:, ::-1]
-        ends = (taps - 1, 0) if boundary == "causal" else (taps // 2, taps // 2)
-        x = jnp.pad(x, ((0, 0), (0, 0), ends))
-    return sum(kernel[:, k, None] * x[..., k : k + length] for k in range(taps))  # type: ignore[return-value]
+        before = taps - 1 if boundary == "causal" else taps // 2
+        x = jnp.pad(x, ((0, 0), (0, 0), (before, padded - length + taps - 1 - before)))
+    # Each block has its copy of the kernel, whose gradient is summed in the block first and over blocks then: over
+    # 65,536 tokens at once it had an error of 3e-6. Without the barrier XLA makes one sum of both.
+    copies = jax.lax.optimization_barrier(jnp.broadcast_to(kernel[:, :, None], (channels, taps, blocks)))
+    shifted = (x[..., k : k + padded].reshape(batch, channels, blocks, block) for k in range(taps))
+    y = sum((copies[:, k, :, None] * part for k, part in enumerate(shifted)), start=jnp.zeros((), x.dtype))
+    return y.reshape(batch, channels, padded)[..., :length]
+
+
+# Tokens, at most, in a block: with it the error over one row of 65,536 is 2e-7.
+SUMMED_AT_ONCE = 512
 
 
 def _direct(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:
