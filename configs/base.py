@@ -45,6 +45,7 @@ def base(mixer: str) -> ConfigDict:
                 "features": 0,
                 "mlp_ratio": 0.0,  # hidden units of each block's perceptron over features; 0 for none
                 "activation": "gelu",
+                "norm": "layer",  # or "batch"
                 "norm_first": True,
                 "positions": "none",
                 "dropout": 0.0,
@@ -358,7 +359,7 @@ def small(config: ConfigDict, length: int) -> None:
     if config.model.interleave.every:
         config.model.interleave.every = 2
     config.model.mlp_ratio = 2.0
-    config.model.norm_first = config.mixer != "transformer"
+    config.model.norm, config.model.norm_first = "layer", config.mixer != "transformer"
     config.model.dropout = 0.0
     config.optim.warmup_steps = 100
     config.optim.clip = 1.0

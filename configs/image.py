@@ -15,13 +15,13 @@ expected time: the full 200,000 steps need an accelerator and have not been run 
   :MIXER,smoke  under a minute on a CPU, without a download.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
-gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 512, post-norm, dropout .1, AdamW .01 with .001 for the
-kernels, 1k of 200k steps warm-up, squash .003, kernel dropout .2. Not as published: one bidirectional kernel a channel
-with the paper's exponential start, where the authors' code has two causal ones with a random start; batches of 48 for
-50, to split over 8 devices. attention has the shape of Amos et al., transformer that of Tay et al.; both get gconv's
-data, steps and batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et
-al. 2023), sgconv the recipe of SGConv, with layer norm too, and decaying by half from piece to piece where SGConv's
-falls as 1/t from tap to tap. The other mixers get gconv's.
+gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 512, layer norm behind each block, dropout .1, AdamW .01 with
+.001 for the kernels, 1k of 200k steps warm-up, squash .003, kernel dropout .2. Not as published: one bidirectional
+kernel a channel with the paper's exponential start, where the authors' code has two causal ones with a random start;
+batches of 48 for 50, to split over 8 devices. attention has the shape of Amos et al., transformer that of Tay et al.;
+both get gconv's data, steps and batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm
+follows S5 (Smith et al. 2023), with batch norm before each block, sgconv the recipe of SGConv, but decaying by half
+from piece to piece where SGConv's falls as 1/t from tap to tap. The other mixers get gconv's.
 """
 
 from ml_collections import ConfigDict
@@ -45,6 +45,7 @@ def image(config: ConfigDict) -> None:
         base.shape(config, 1, 128, heads=8)
     elif config.mixer == "ssm":
         base.shape(config, 6, 512)
+        config.model.norm = "batch"
         base.rates(config, 4.5e-3, 1e-3, 0.07)
         base.states(config, 192, 3)
         config.steps, config.batch_size = 234_000, 48

@@ -11,12 +11,12 @@ expected time: the full 80,000 steps need an accelerator and have not been run h
   :MIXER,smoke  under a minute on a CPU.   :MIXER,quickstart  two minutes a mixer on 2 cores.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
-gconv follows the recipe of LongConv (Fu et al. 2023): 8 × 128, post-norm, AdamW .01 with .0005 for the kernels, 10k of
-80k steps warm-up, squash .002, kernel dropout .2. Not as published: one bidirectional kernel a channel with the paper's
-exponential start, where the authors' code has two causal ones with a random start; layer norm for batch norm, and
-batches of 48 for 50, to split over 8 devices. attention has the shape of Amos et al. 2023, transformer that of Tay et
-al.; both get gconv's data, steps and batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm
-follows S5 (Smith et al. 2023), sgconv the recipe of SGConv, with layer norm too. The other mixers get gconv's.
+gconv follows the recipe of LongConv (Fu et al. 2023): 8 × 128, batch norm behind each block, AdamW .01 with .0005 for
+the kernels, 10k of 80k steps warm-up, squash .002, kernel dropout .2. Not as published: one bidirectional kernel a
+channel with the paper's exponential start, where the authors' code has two causal ones with a random start; batches of
+48 for 50, to split over 8 devices. attention has the shape of Amos et al. 2023, transformer that of Tay et al.; both
+get gconv's data, steps and batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm follows S5
+(Smith et al. 2023), sgconv the recipe of SGConv (batch norm too). The other mixers get gconv's.
 """
 
 from ml_collections import ConfigDict
@@ -41,10 +41,12 @@ def listops(config: ConfigDict) -> None:
         base.shape(config, 4, 512, heads=8)
     elif config.mixer == "ssm":
         base.shape(config, 8, 128)
+        config.model.norm = "batch"
         base.rates(config, 3e-3, 1e-3, 0.04)
         base.states(config, 8, 8)
     else:
         base.shape(config, 8, 128)
+        config.model.norm = "batch"
         base.rates(config, 1e-2, 5e-4, 0.05)
         base.regularize(config, squash=0.002, dropout=0.2)
         config.model.norm_first = False

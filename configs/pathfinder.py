@@ -13,13 +13,12 @@ expected time: the full 500,000 steps need an accelerator and have not been run 
   :MIXER,smoke  under a minute on a CPU.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
-gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, no dropout, AdamW .004 with .001 for the
-kernels, weight decay .03, 2.5k of 500k steps warm-up, squash .001, kernel dropout .3. Not as published: one kernel a
-channel with the paper's exponential start, where the authors' code has two with a random start; layer norm for batch
-norm; the mean over positions for the last one. attention has the shape of Amos et al. 2023, transformer that of Tay et
-al.; both get gconv's data, steps, batches and weight decay, with a learning rate, dropout .1 and gradient clipping of
-their own. ssm follows S5 (Smith et al. 2023), sgconv the recipe of SGConv, with layer norm too. The other mixers get
-gconv's.
+gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, no dropout, AdamW .004
+with .001 for the kernels, weight decay .03, 2.5k of 500k steps warm-up, squash .001, kernel dropout .3. Not as
+published: one kernel a channel with the paper's exponential start, where the authors' code has two with a random start;
+the mean over positions for the last one. attention has the shape of Amos et al. 2023, transformer that of Tay et al.;
+both get gconv's data, steps, batches and weight decay, with a learning rate, dropout .1 and gradient clipping of their
+own. ssm follows S5 (Smith et al. 2023), sgconv the recipe of SGConv. The other mixers get gconv's.
 """
 
 from ml_collections import ConfigDict
@@ -46,12 +45,14 @@ def pathfinder(config: ConfigDict) -> None:
         base.shape(config, 4, 32, heads=4)
     elif config.mixer == "ssm":
         base.shape(config, 6, 192)
+        config.model.norm = "batch"
         base.rates(config, 4.5e-3, 9e-4, 0.03)
         base.states(config, 128, 8)
         config.steps, config.batch_size = 500_000, 64
         config.model.dropout = 0.05
     else:
         base.shape(config, 6, 256)
+        config.model.norm = "batch"
         base.rates(config, 4e-3, 1e-3, 0.03)
         base.regularize(config, squash=0.001, dropout=0.3)
 

@@ -16,13 +16,13 @@ resolution, for the kernels that can be sampled more densely (multi_scale, multi
 side takes half the steps of the one before. experiments/progressive.py is all three in one command.
   :MIXER,small  one block and recipe for every mixer, and a quarter of the side; for the tables in experiments/.
 
-gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, no dropout, AdamW 5e-4 for kernels and the
-rest, squash .001, kernel dropout .3, batches of 16, 50 epochs, 10k steps of warm-up. Not as published: one kernel a
-channel with the paper's exponential start, where the authors' code has two with a random start; layer norm for batch
-norm. attention has the shape of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and
-batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et al. 2023), sgconv
-the recipe of SGConv, with layer norm too and a decay of .5 for every channel, where SGConv's differs from channel to
-channel, in its mode cat_cos. The other mixers get gconv's.
+gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, no dropout, AdamW 5e-4 for
+kernels and the rest, squash .001, kernel dropout .3, batches of 16, 50 epochs, 10k steps of warm-up. Not as published:
+one kernel a channel with the paper's exponential start, where the authors' code has two with a random start. attention
+has the shape of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and batches, with a
+learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et al. 2023), sgconv the recipe of
+SGConv, but a decay of .5 for every channel, where SGConv's differs from channel to channel, in its mode cat_cos. The
+other mixers get gconv's.
 """
 
 import functools
@@ -50,11 +50,13 @@ def pathx(config: ConfigDict) -> None:
         base.shape(config, 1, 32, heads=2)
     elif config.mixer == "ssm":
         base.shape(config, 6, 128)
+        config.model.norm = "batch"
         base.rates(config, 1.8e-3, 6e-4, 0.06)
         base.states(config, 128, 16)
         config.steps, config.batch_size, config.eval_every = 375_000, 32, 5_000
     else:
         base.shape(config, 6, 256)
+        config.model.norm = "batch"
         base.rates(config, 5e-4, 5e-4, 0.05)
         base.regularize(config, squash=0.001, dropout=0.3)
 

@@ -15,12 +15,12 @@ expected time: the full 50,000 steps need an accelerator and have not been run h
 
 Both sequences of a pair pass one tower; [u, v, u − v, u ⊙ v] of their features goes to the head.
 
-gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, AdamW .01 with .0001 for the kernels, 2.5k of
-50k steps warm-up, squash .004, kernel dropout .1. Not as published: one bidirectional kernel a channel with the paper's
-exponential start, where the authors' code has two causal ones with a random start; layer norm for batch norm. attention
+gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, AdamW .01 with .0001 for
+the kernels, 2.5k of 50k steps warm-up, squash .004, kernel dropout .1. Not as published: one bidirectional kernel a
+channel with the paper's exponential start, where the authors' code has two causal ones with a random start. attention
 has the shape of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and batches, with a
 learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et al. 2023), sgconv the recipe of
-SGConv, with layer norm too. The other mixers get gconv's.
+SGConv. The other mixers get gconv's.
 """
 
 from ml_collections import ConfigDict
@@ -43,11 +43,13 @@ def retrieval(config: ConfigDict) -> None:
         base.shape(config, 4, 128, heads=4)
     elif config.mixer == "ssm":
         base.shape(config, 6, 128)
+        config.model.norm = "batch"
         base.rates(config, 2e-3, 1e-3, 0.05)
         base.states(config, 128, 16)
         config.steps, config.batch_size = 92_000, 32
     else:
         base.shape(config, 6, 256)
+        config.model.norm = "batch"
         base.rates(config, 1e-2, 1e-4, 0.05)
         base.regularize(config, squash=0.004, dropout=0.1)
 

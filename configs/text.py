@@ -14,12 +14,12 @@ would take days.
   :MIXER,smoke  under a minute on a CPU, without a download.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
-gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, pre-norm, AdamW .01 with .001 for the kernels, 5k of 50k
-steps warm-up, squash .003, kernel dropout .2. Not as published: one bidirectional kernel a channel with the paper's
-exponential start, where the authors' code has two causal ones with a random start; layer norm for batch norm. attention
+gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, AdamW .01 with .001 for
+the kernels, 5k of 50k steps warm-up, squash .003, kernel dropout .2. Not as published: one bidirectional kernel a
+channel with the paper's exponential start, where the authors' code has two causal ones with a random start. attention
 has the shape of Amos et al. 2023, transformer that of Tay et al.; both get gconv's data, steps and batches, with a
 learning rate, dropout .1 and gradient clipping of their own. ssm follows S5 (Smith et al. 2023), sgconv the recipe of
-SGConv, with layer norm too. The other mixers get gconv's.
+SGConv. The other mixers get gconv's.
 """
 
 from ml_collections import ConfigDict
@@ -43,12 +43,14 @@ def text(config: ConfigDict) -> None:
         base.shape(config, 4, 256, heads=4)
     elif config.mixer == "ssm":
         base.shape(config, 6, 256)
+        config.model.norm = "batch"
         base.rates(config, 4e-3, 1e-3, 0.07)
         base.states(config, 96, 12)
         config.steps, config.batch_size = 16_000, 48
         config.model.dropout = 0.1
     else:
         base.shape(config, 6, 256)
+        config.model.norm = "batch"
         base.rates(config, 1e-2, 1e-3, 0.05)
         base.regularize(config, squash=0.003, dropout=0.2)
 

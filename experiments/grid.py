@@ -25,6 +25,7 @@ RECORDS = FOLDER / "records"
 
 # A sweep: for every mixer alike, the kernels' rate with all others.
 RATES = tuple({"optim.lr": rate, "optim.kernel_lr": rate} for rate in (1e-3, 3e-3, 1e-2, 3e-2))
+RECALL_RATES = tuple({"optim.lr": rate, "optim.kernel_lr": rate} for rate in (2e-3, 6e-3, 2e-2))
 
 
 class Part(NamedTuple):

@@ -3,7 +3,7 @@
 Every row but the one that asks what the perceptron does has one, the only part of the plain form that mixes channels.
 """
 
-from experiments.grid import Part, Table
+from experiments.grid import RECALL_RATES, Part, Table
 
 MLP = {"model.mlp_ratio": 2.0}
 
@@ -17,6 +17,6 @@ TABLE = Table(
         "attention": Part("attention", MLP),
     },
     columns={"MQAR": Part("probes,mqar", {"model.features": 128, "steps": 4_000})},
-    sweep=tuple({"optim.lr": lr, "optim.kernel_lr": lr} for lr in (2e-3, 6e-3, 2e-2)),
+    sweep=RECALL_RATES,
     note="That a model guesses counts in a column that attention has learnt.",
 )

@@ -10,23 +10,24 @@ from flax import nnx
 from gconv.training.match import spec_of
 from gconv.training.step import build_model
 
-# Layers, width, pre-norm, dropout; rate, kernels' rate, weight decay; batch, steps, warm-up; squash, kernel dropout.
+# Layers, width, norm and whether it comes first, dropout; rate, kernels' rate, weight decay; batch, steps, warm-up;
+# squash, kernel dropout.
 LONGCONV = {
-    "listops": (8, 128, False, 0.0, 0.01, 5e-4, 0.05, 48, 80_000, 10_000, 0.002, 0.2),
-    "text": (6, 256, True, 0.0, 0.01, 1e-3, 0.05, 16, 50_000, 5_000, 0.003, 0.2),
-    "retrieval": (6, 256, True, 0.0, 0.01, 1e-4, 0.05, 64, 50_000, 2_500, 0.004, 0.1),
-    "image": (6, 512, False, 0.1, 0.01, 1e-3, 0.05, 48, 200_000, 1_000, 0.003, 0.2),
-    "pathfinder": (6, 256, True, 0.0, 0.004, 1e-3, 0.03, 64, 500_000, 2_500, 0.001, 0.3),
-    "pathx": (6, 256, True, 0.0, 5e-4, 5e-4, 0.05, 16, 500_000, 10_000, 0.001, 0.3),
+    "listops": (8, 128, "batch", False, 0.0, 0.01, 5e-4, 0.05, 48, 80_000, 10_000, 0.002, 0.2),
+    "text": (6, 256, "batch", True, 0.0, 0.01, 1e-3, 0.05, 16, 50_000, 5_000, 0.003, 0.2),
+    "retrieval": (6, 256, "batch", True, 0.0, 0.01, 1e-4, 0.05, 64, 50_000, 2_500, 0.004, 0.1),
+    "image": (6, 512, "layer", False, 0.1, 0.01, 1e-3, 0.05, 48, 200_000, 1_000, 0.003, 0.2),
+    "pathfinder": (6, 256, "batch", True, 0.0, 0.004, 1e-3, 0.03, 64, 500_000, 2_500, 0.001, 0.3),
+    "pathx": (6, 256, "batch", True, 0.0, 5e-4, 5e-4, 0.05, 16, 500_000, 10_000, 0.001, 0.3),
 }
 # The same up to the warm-up; then the width of a scale.
 SGCONV = {
-    "listops": (8, 128, False, 0.0, 0.01, 1e-3, 0.05, 48, 80_000, 1_000, 1),
-    "text": (6, 256, True, 0.0, 0.01, 1e-3, 0.05, 16, 50_000, 1_000, 2),
-    "retrieval": (6, 256, True, 0.0, 0.01, 1e-3, 0.05, 64, 50_000, 2_500, 1),
-    "image": (6, 512, False, 0.2, 0.01, 1e-3, 0.05, 48, 200_000, 1_000, 32),
-    "pathfinder": (6, 256, True, 0.2, 0.004, 1e-3, 0.03, 64, 500_000, 2_500, 32),
-    "pathx": (6, 256, True, 0.0, 0.004, 1e-3, 0.03, 64, 125_000, 10_000, 64),
+    "listops": (8, 128, "batch", False, 0.0, 0.01, 1e-3, 0.05, 48, 80_000, 1_000, 1),
+    "text": (6, 256, "batch", True, 0.0, 0.01, 1e-3, 0.05, 16, 50_000, 1_000, 2),
+    "retrieval": (6, 256, "batch", True, 0.0, 0.01, 1e-3, 0.05, 64, 50_000, 2_500, 1),
+    "image": (6, 512, "layer", False, 0.2, 0.01, 1e-3, 0.05, 48, 200_000, 1_000, 32),
+    "pathfinder": (6, 256, "batch", True, 0.2, 0.004, 1e-3, 0.03, 64, 500_000, 2_500, 32),
+    "pathx": (6, 256, "batch", True, 0.0, 0.004, 1e-3, 0.03, 64, 125_000, 10_000, 64),
 }
 # Layers, width, dropout; rate, the state space's rate, weight decay; batch, and epochs of so many examples.
 S5 = {
@@ -46,7 +47,7 @@ def made_of(task, names):
 def convolutions(made):
     model, optim = made.model, made.optim
     return (
-        *(model.layers, model.features, model.norm_first, model.dropout),
+        *(model.layers, model.features, model.norm, model.norm_first, model.dropout),
         *(optim.lr, optim.kernel_lr, optim.weight_decay),
         *(made.batch_size, made.steps, optim.warmup_steps),
     )
@@ -58,7 +59,8 @@ def test_gconv_has_longconvs_recipe(task):
     options = made.model.mixer_options.kernel_options
     assert (*convolutions(made), options.squash, options.dropout) == LONGCONV[task]
     assert made.optim.kernel_weight_decay == made.optim.clip == 0
-    assert made_of(task, "attention").batch_size == made.batch_size
+    attention = made_of(task, "attention")
+    assert attention.batch_size == made.batch_size and attention.model.norm == "layer"
 
 
 @pytest.mark.parametrize("task", SGCONV)
@@ -74,7 +76,7 @@ def test_sgconv_learns_its_kernels_at_the_published_relative_rate(task):
     assert made.optim.kernel_lr * unit == pytest.approx(1e-3, rel=0.1)
     assert made.optim.kernel_weight_decay * made.optim.kernel_lr == pytest.approx(made.optim.weight_decay * 1e-3)
     found = convolutions(made)
-    assert (*found[:5], 1e-3, *found[6:]) == tuple(published)
+    assert (*found[:6], 1e-3, *found[7:]) == tuple(published)
 
 
 @pytest.mark.parametrize("task", S5)
@@ -83,5 +85,6 @@ def test_ssm_has_s5s_recipe(task):
     model, optim = made.model, made.optim
     *published, epochs, examples = S5[task]
     found = (model.layers, model.features, model.dropout, optim.lr, optim.kernel_lr, optim.weight_decay)
-    assert (*found, made.batch_size) == tuple(published) and model.norm_first
+    assert (*found, made.batch_size) == tuple(published)
+    assert model.norm == "batch" and model.norm_first
     assert made.steps * made.batch_size / examples == pytest.approx(epochs, rel=0.03)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from gconv.models.block import Block
 from gconv.models.dropout import drop_out
-from gconv.models.linear import LayerNorm, Linear
+from gconv.models.linear import NORMS, LayerNorm, Linear
 from gconv.ops import cost
 
 
@@ -34,6 +34,7 @@ class Classifier(nnx.Module):
       layers, features: the stack's depth and width.
       mlp_ratio: hidden units of each block's perceptron, in multiples of features; 0 for none.
       activation: of the perceptron, "relu", "gelu" or "identity".
+      norm: "layer" or "batch".
       norm_first: pre-norm blocks with a norm before pooling, otherwise post-norm.
       positions: "none", or added to the embeddings "sinusoidal" (Vaswani et al. 2017, section 3.5) or "learnt" ones.
       dropout: where positions were added to embeddings (Vaswani et al. 2017, section 5.4), in the mixer and after each
@@ -58,6 +59,7 @@ class Classifier(nnx.Module):
         features: int,
         mlp_ratio: float,
         activation: str,
+        norm: str,
         norm_first: bool,
         positions: str,
         dropout: float,
@@ -65,6 +67,8 @@ class Classifier(nnx.Module):
         rngs: nnx.Rngs,
         split: Callable[[jax.Array, str], jax.Array] = lambda x, layout: x,
     ):
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
         if positions not in ("none", "sinusoidal", "learnt"):
             raise ValueError(f"positions must be none, sinusoidal or learnt; got {positions!r}")
         self.length, self.features, self.vocabulary, self.classes = length, features, vocabulary, classes
@@ -90,6 +94,7 @@ class Classifier(nnx.Module):
                 features,
                 mlp_features=int(mlp_ratio * features),
                 activation=activation,
+                norm=norm,
                 norm_first=norm_first,
                 dropout=dropout,
                 dtype=dtype,
@@ -97,7 +102,7 @@ class Classifier(nnx.Module):
             )
             for layer in range(1, layers + 1)
         )
-        self.norm = LayerNorm(features, layout=self.blocks[-1].layout, dtype=dtype) if norm_first else None
+        self.norm = NORMS[norm](features, layout=self.blocks[-1].layout, dtype=dtype) if norm_first else None
         self.pairs = documents == 2
         self.compare = nnx.Linear(4 * features, features, rngs=rngs) if self.pairs else None
         self.decoder = Decoder(features, rngs=rngs) if through_last else None
@@ -142,7 +147,7 @@ class Classifier(nnx.Module):
                 x, layout = jnp.swapaxes(x, 1, 2), block.layout
             x = self.split(block(x, mask, key=key), layout)
         if self.norm is not None:
-            x = self.norm(x)
+            x = self.norm(x, mask, keys[-1] is not None)
         return x.astype(jnp.float32), layout
 
     def _embed(self, inputs: jax.Array) -> jax.Array:

@@ -24,22 +24,74 @@ class LayerNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(features))
         self.axis, self.dtype = AXIS[layout], dtype
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return _normalize(x, self.scale[...], self.bias[...], self.axis).astype(self.dtype)
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None, training: bool = False) -> jax.Array:
+        """x of the layout → the same shape, of dtype. Neither the mask nor training matters."""
+        del mask, training
+        return _normalize(x, self.scale[...], self.bias[...], None, self.axis, (self.axis,))[0].astype(self.dtype)
 
 
-@functools.partial(jax.checkpoint, static_argnums=3, policy=jax.checkpoint_policies.save_only_these_names("statistics"))
-def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, axis: int) -> jax.Array:
-    shape = [len(scale) if i == axis else 1 for i in range(x.ndim)]
+class BatchNorm(nnx.Module):
+    """The same over the batch and its real positions, for each feature (Ioffe & Szegedy 2015, arXiv:1502.03167).
+
+    In training mean and variance are the batch's, of all devices together, and a tenth of each enters its running
+    average, an `nnx.BatchStat`; otherwise the running averages are taken.
+    """
+
+    def __init__(self, features: int, *, layout: str, dtype: Any):
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.mean = nnx.BatchStat(jnp.zeros(features))
+        self.variance = nnx.BatchStat(jnp.ones(features))
+        self.axis, self.dtype = AXIS[layout], dtype
+
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None, training: bool = False) -> jax.Array:
+        """x of the layout → the same shape, of dtype; mask (batch, length) is True at real positions, by default all.
+
+        In training the running averages are replaced, in place.
+        """
+        if not training:
+            shape = _shape(x, self.axis)
+            scale = self.scale[...] * jax.lax.rsqrt(self.variance[...] + EPSILON)
+            bias = self.bias[...] - scale * self.mean[...]
+            return (x.astype(jnp.float32) * scale.reshape(shape) + bias.reshape(shape)).astype(self.dtype)
+        weights = None if mask is None else jnp.expand_dims(mask, self.axis).astype(jnp.float32)
+        over = tuple(axis for axis in range(x.ndim) if axis != self.axis)
+        y, mean, variance = _normalize(x, self.scale[...], self.bias[...], weights, self.axis, over)
+        for running, now in ((self.mean, mean), (self.variance, variance)):
+            running[...] = 0.9 * running[...] + 0.1 * now.reshape(-1)
+        return y.astype(self.dtype)
+
+
+NORMS = {"layer": LayerNorm, "batch": BatchNorm}
+EPSILON = 1e-6
+
+
+@functools.partial(
+    jax.checkpoint, static_argnums=(4, 5), policy=jax.checkpoint_policies.save_only_these_names("statistics")
+)
+def _normalize(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, weights: jax.Array | None, features: int, over: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """x normalized over some axes, each position by its weight, in float32, and the mean and variance there."""
 
     def mean_of(a: jax.Array) -> jax.Array:
-        return checkpoint_name(jnp.mean(a, axis, keepdims=True), "statistics")
+        if weights is None:
+            mean = jnp.mean(a, over, keepdims=True)
+        else:
+            mean = jnp.sum(a * weights, over, keepdims=True) / jnp.maximum(jnp.sum(weights), 1)
+        return checkpoint_name(mean, "statistics")
 
     rounded, x = x.dtype.itemsize == 2, x.astype(jnp.float32)
     mean = mean_of(x)
     variance = mean_of(jnp.square(x)) - jnp.square(mean) if rounded else mean_of(jnp.square(x - mean))
-    x = (x - mean) * jax.lax.rsqrt(jnp.maximum(variance, 0) + 1e-6)
-    return x * scale.reshape(shape) + bias.reshape(shape)
+    variance = jnp.maximum(variance, 0)
+    shape = _shape(x, features)
+    y = (x - mean) * jax.lax.rsqrt(variance + EPSILON) * scale.reshape(shape) + bias.reshape(shape)
+    return y, mean, variance
+
+
+def _shape(x: jax.Array, features: int) -> list[int]:
+    return [size if axis == features else 1 for axis, size in enumerate(x.shape)]
 
 
 class Linear(nnx.Linear):

@@ -37,10 +37,10 @@ def global_conv(
         "matmul" does so too, with each transform as two matrix products of full precision, O(L √L) a channel: for a
         TPU, where it hasn't been timed (it takes 4 to 19 times as long as "fft" on 2 CPU cores, 2 to 5 on an H100);
         "fused" does so in one Pallas kernel for a GPU (`gconv.ops.fused`), for lengths that are a power of two from 256
-        to 16384 (of float32, more than 4096 don't fit an H100), reads and writes x's dtype, and is interpreted
-        elsewhere. Beside the norms of x and kernel its error is bfloat16's rounding; around a circle it takes two rows
-        as one, so that what isn't finite in one spoils the other, and inside a `jax.shard_map` it wants
-        `check_vma=False`;
+        to 16384 (of float32, more than 4096 don't fit an H100), to which others are padded, but around a circle; it
+        reads and writes x's dtype, and is interpreted elsewhere. Beside the norms of x and kernel its error is
+        bfloat16's rounding; around a circle it takes two rows as one, so that what isn't finite in one spoils the
+        other, and inside a `jax.shard_map` it wants `check_vma=False`;
         "shift" adds K shifted copies of x, O(L K); "direct" is `jax.lax.conv_general_dilated`, O(L K);
         "matrix" multiplies by the L × L mixing matrix, O(L²) a channel; "auto" picks the fastest of "fft", "shift",
         "matrix" and, for bfloat16 on a GPU like an H100, "fused" (`fastest_method`).
@@ -55,15 +55,18 @@ def global_conv(
     _check(x, kernel, boundary, layout, method)
     length = x.shape[layout.index("l")]
     if method == "auto":
-        method = fastest_method(kernel.shape[0 if layout == "blc" else 1], length, x.dtype)
+        method = fastest_method(kernel.shape[0 if layout == "blc" else 1], length, x.dtype, boundary)
     if method == "fused":
-        if not supports_fused(length) or x.dtype == jnp.float64:
+        padded = fused_length(length, boundary)
+        if not padded or x.dtype == jnp.float64:
             raise ValueError(
-                f"method fused takes powers of two from {SHORTEST_FUSED} to {LONGEST_FUSED} and no float64;"
-                f" got length {length}, {x.dtype}"
+                f"method fused takes lengths up to {LONGEST_FUSED}, around a circle powers of two from {SHORTEST_FUSED}"
+                f" on, and no float64; got length {length}, {x.dtype}"
             )
+        ends = [(0, padded - length if axis == "l" else 0) for axis in layout]
         kernel = (kernel.T if layout == "blc" else kernel).astype(jnp.float32)
-        return _fft(x, kernel, boundary, layout, by="fused")
+        y = _fft(jnp.pad(x, ends), kernel, boundary, layout, by="fused")
+        return jax.lax.slice_in_dim(y, 0, length, axis=layout.index("l"))
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
     x, kernel, out = x.astype(dtype), (kernel.T if layout == "blc" else kernel).astype(dtype), x.dtype
     if method in ("fft", "matmul"):
@@ -107,29 +110,38 @@ def _check(x: jax.Array, kernel: jax.Array, boundary: str, layout: str, method: 
         raise ValueError(f"kernel must have an odd number of taps, lag 0 in the middle; got shape {kernel.shape}")
 
 
-def fastest_method(taps: int, length: int, dtype: Any) -> str:
+def fastest_method(taps: int, length: int, dtype: Any, boundary: str) -> str:
     """What "auto" takes for x of a dtype."""
     backend = jax.default_backend()
-    fits = length <= LONGEST_FASTER_FUSED and supports_fused(length)
-    fused = fits and dtype == jnp.bfloat16 and cuda_capability() >= 9.0
-    much_faster = fused and length <= LONGEST_MUCH_FASTER_FUSED
-    if taps <= (MOST_SHIFTS if backend != "gpu" else MOST_SHIFTS_BESIDE_FUSED if much_faster else MOST_SHIFTS_ON_GPU):
+    padded = fused_length(length, boundary)
+    worth_it = 0 < padded <= min(LONGEST_FASTER_FUSED, MOST_PADDED * length)
+    fused = worth_it and dtype == jnp.bfloat16 and 9.0 <= cuda_capability() < 12.0
+    if backend != "gpu":
+        most_shifts = MOST_SHIFTS
+    else:
+        most_shifts = MOST_SHIFTS_BESIDE_FUSED if fused and padded <= LONGEST_MUCH_FASTER_FUSED else MOST_SHIFTS_ON_GPU
+    if taps <= most_shifts:
         return "shift"
     if fused:
         return "fused"
     return "matrix" if length <= LONGEST_MATRIX and backend == "cpu" else "fft"
 
 
-# The fused kernel's lengths: 16 × 16 is the least that matrix units take, 128 × 128 what shared memory holds.
+# The fused kernel's lengths: 16 × 16 is the least that matrix units take, 128 × 128 what shared memory holds. From
+# compute capability 12.0 on, where no GPU has half as much of it, it hasn't been tried.
 SHORTEST_FUSED, LONGEST_FUSED = 256, 16384
 # Forward and gradient of bfloat16 on an H100, layout "bcl" (experiments/records/benchmark/h100/fused_by_length.md): it
 # takes, bidirectional, 0.5 to 0.6 of the FFT's time from 1024 to 4096, 0.7 at 8192 and 1.5 at 16384, and around the
 # circle 0.4 at 4096; an earlier form of it 0.2 to 0.3 at 256.
 LONGEST_FASTER_FUSED, LONGEST_MUCH_FASTER_FUSED = 8192, 4096
+# Its time grows with the length that it is padded to, where the FFT's stays. Not timed: some passes over memory more.
+MOST_PADDED = 1.25
 
 
-def supports_fused(length: int) -> bool:
-    return SHORTEST_FUSED <= length <= LONGEST_FUSED and length & (length - 1) == 0
+def fused_length(length: int, boundary: str) -> int:
+    """The power of two that the fused kernel takes so many positions at, zeros behind them; 0 if it takes none."""
+    padded = max(SHORTEST_FUSED, 1 << (length - 1).bit_length())
+    return padded if padded <= LONGEST_FUSED and (padded == length or boundary != "circular") else 0
 
 
 # Forward and gradient on 2 CPU cores, layout "bcl", lengths 16 to 65536: shifting takes 0.5 to 0.9 times the time of

@@ -65,7 +65,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     best_correct = -1
     since_log: list[dict[str, float]] = []  # the metrics of the steps that no record holds yet
     skipped: list[int] = []  # steps whose loss or gradient wasn't finite
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.filter_state(state.params, nnx.Param)))
 
     start, restored = 0, checkpoints.restore({"state": state, "best": best})
     if restored is not None:

@@ -20,7 +20,7 @@ from gconv.training import sharding
 
 class TrainState(NamedTuple):
     step: jax.Array  # () int32, the number of updates made
-    params: Any
+    params: Any  # and a batch norm's running averages, beside its parameters
     opt_state: Any
 
 
@@ -115,15 +115,20 @@ def make_train_step(
     """
     accumulate = config.accumulate
 
-    def gradients(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Sums]:
-        def loss(params: Any) -> tuple[jax.Array, Sums]:
-            return loss_and_sums(nnx.merge(graphdef, sharding.gather_parameters(mesh, params)), batch, key)
+    def gradients(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Sums, Any]:
+        """Of the summed loss, the sums, and the running averages after this batch."""
 
-        return jax.grad(loss, has_aux=True)(params)
+        def loss(params: Any) -> tuple[jax.Array, tuple[Sums, Any]]:
+            model = nnx.merge(graphdef, sharding.gather_parameters(mesh, params))
+            total, sums = loss_and_sums(model, batch, key)
+            return total, (sums, nnx.state(model, nnx.BatchStat))
+
+        grads, (sums, averages) = jax.grad(loss, has_aux=True)(params)
+        return grads, sums, averages
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         if accumulate == 1:
-            grads, sums = gradients(state.params, batch, key)
+            grads, sums, averages = gradients(state.params, batch, key)
         else:
             # Every device splits its own rows: parts take every accumulate-th row, so no row changes its device.
             parts = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(-1, accumulate, *a.shape[1:]), 1, 0), batch)
@@ -134,10 +139,11 @@ def make_train_step(
             def add(total: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
                 return jax.tree.map(jnp.add, total, gradients(state.params, *part)), None
 
-            (grads, sums), _ = jax.lax.scan(add, zeros, (parts, keys))
+            (grads, sums, averages), _ = jax.lax.scan(add, zeros, (parts, keys))
+            averages = jax.tree.map(lambda a: a / accumulate, averages)
         grads = jax.tree.map(lambda g: g / sums.predictions, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = nnx.merge_state(optax.apply_updates(state.params, updates), averages)
         metrics = {
             "loss": sums.loss / sums.predictions,
             "accuracy": sums.correct / sums.predictions,

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from gconv.models.kernels import taps_of
 from gconv.ops import cost, global_conv
 from gconv.ops.attention import attention
-from gconv.ops.convolution import BOUNDARIES, LAYOUTS, METHODS, supports_fused
+from gconv.ops.convolution import BOUNDARIES, LAYOUTS, METHODS, fused_length
 from gconv.progress import say
 from scripts.benchmark import rivals
 from scripts.benchmark.timing import medians
@@ -136,7 +136,7 @@ def _in_bfloat16(boundary: str, operands: dict[str, list[jax.Array]], make: Any)
         ("global_conv fused blc", _method("fused", boundary, "blc"), "blc"),
         (NAIVE, lambda x, kernel: _naive(boundary)(x.astype(jnp.float32), kernel).astype(x.dtype), "blc"),
     ):
-        if "fused" not in name or supports_fused(made["bcl"][0].shape[2]):
+        if "fused" not in name or fused_length(made["bcl"][0].shape[2], boundary) == made["bcl"][0].shape[2]:
             yield Case(f"{name} bf16", boundary, *make(f, made[layout], exact, layout))
 
 

@@ -31,18 +31,19 @@ def mesh_of(data, sequence, model):
     return jax.make_mesh(sizes, sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def config(mixer):
+def config(mixer, norm="layer"):
     made = listops.get_config(f"{mixer},smoke")
+    made.model.norm = norm
     made.model.layers = 1  # each further one asks for the same again
     made.model.mlp_ratio = 2.0
     return made
 
 
 @functools.cache
-def run(mixer, sizes, fsdp=False, accumulate=1):
+def run(mixer, sizes, fsdp=False, accumulate=1, norm="layer"):
     """The losses of the first steps, the compiled step, and the shapes of the parameters."""
     mesh = mesh_of(*sizes)
-    made = config(mixer)
+    made = config(mixer, norm)
     rng = np.random.default_rng(0)
     split = Split(
         rng.integers(0, 16, (64, 32)).astype(np.uint8),
@@ -116,6 +117,13 @@ def is_part(shape, whole):
 def test_losses_equal_those_of_one_device(mixer, setting):
     _, _, *accumulate = setting
     alone, together = run(mixer, (1, 1, 1), False, *accumulate)[0], run(mixer, *setting)[0]
+    assert np.ptp(alone) > 1e-3
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes, fsdp", [((8, 1, 1), False), ((4, 2, 1), False), ((2, 2, 2), True)], ids=str)
+def test_batch_norm_is_over_all_devices(sizes, fsdp):
+    alone, together = (run("gconv", *setting, 1, "batch")[0] for setting in (((1, 1, 1), False), (sizes, fsdp)))
     assert np.ptp(alone) > 1e-3
     np.testing.assert_allclose(together, alone, atol=1e-5)
 

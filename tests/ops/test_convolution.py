@@ -1,6 +1,7 @@
 """The operator against its equations, summed in float64 by plain loops."""
 
 import functools
+import itertools
 import re
 
 import jax
@@ -255,9 +256,10 @@ def test_two_matrix_products_are_the_transform(n):
     np.testing.assert_allclose(by_matrices(found, inverse=True), x, atol=5e-6)
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("method", ["fft", "matmul"])
-def test_transformations_of_the_fft_methods_equal_those_of_the_matrix(boundary, method):
+@pytest.mark.parametrize("method, boundary", [
+    *itertools.product(["fft", "matmul"], BOUNDARIES), ("fused", "causal"), ("fused", "bidirectional"),
+])  # fmt: skip
+def test_transformations_of_the_fft_methods_equal_those_of_the_matrix(method, boundary):
     x, kernel, _ = (jnp.asarray(a, jnp.float32) for a in data(6, most_taps(6, boundary), batch=2, channels=2))
 
     def loss(method, x, kernel):
@@ -362,10 +364,18 @@ def test_bad_arguments_are_named_with_their_shapes(x, kernel, options, message):
     (8, 1024, "bfloat16", 9.0, "shift"), (9, 1024, "bfloat16", 9.0, "fused"), (4096, 4096, "bfloat16", 9.0, "fused"),
     (16, 8192, "bfloat16", 9.0, "shift"), (17, 8192, "bfloat16", 9.0, "fused"), (99, 16384, "bfloat16", 9.0, "fft"),
     (1000, 1000, "bfloat16", 9.0, "fft"), (1024, 1024, "float16", 9.0, "fft"), (1024, 1024, "bfloat16", 8.0, "fft"),
-    (1024, 1024, "bfloat16", 0.0, "fft"), (16, 1024, "bfloat16", 8.0, "shift"), (16, 1024, "float32", 9.0, "shift"),
+    (1024, 1024, "bfloat16", 0.0, "fft"), (1024, 1024, "bfloat16", 12.0, "fft"),
+    (16, 1024, "bfloat16", 8.0, "shift"), (16, 1024, "float32", 9.0, "shift"),
     (17, 1024, "float32", 9.0, "fft"), (16, 16, "float32", 9.0, "shift"),
 ])  # fmt: skip
 def test_what_auto_takes_on_a_gpu(taps, length, dtype, capability, method, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(convolution, "cuda_capability", lambda: capability)
-    assert convolution.fastest_method(taps, length, jnp.dtype(dtype)) == method
+    assert convolution.fastest_method(taps, length, jnp.dtype(dtype), "circular") == method
+
+
+def test_a_line_is_padded_for_the_fused_kernel_where_little_is_added(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(convolution, "cuda_capability", lambda: 9.0)
+    of_length = {n: convolution.fastest_method(n, n, jnp.dtype("bfloat16"), "causal") for n in (3000, 4000, 8193)}
+    assert of_length == {3000: "fft", 4000: "fused", 8193: "fft"}

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh
 
 from gconv.ops import fused, global_conv
-from gconv.ops.convolution import BOUNDARIES
+from gconv.ops.convolution import BOUNDARIES, LAYOUTS
 from gconv.ops.spectral import Lags
 
 RNG = np.random.default_rng(0)
@@ -31,6 +31,20 @@ def test_value_and_gradients_are_the_ffts(boundary, length, taps):
 
     found, expected = (jax.value_and_grad(loss, (0, 1))(x, kernel, method) for method in ("fused", "fft"))
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("boundary", ["causal", "bidirectional"])
+def test_a_line_of_another_length_is_padded(boundary, layout):
+    x, kernel = arrays(200, boundary, mean=3.0)
+    x, kernel = (jnp.swapaxes(x, 1, 2), kernel.T) if layout == "blc" else (x, kernel)
+
+    def of(method):
+        y, pull = jax.vjp(lambda *a: global_conv(*a, boundary=boundary, layout=layout, method=method), x, kernel)
+        return y, *pull(y)
+
+    for a, b in zip(of("fused"), of("fft"), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-5 * np.abs(b).max())
 
 
@@ -176,6 +190,6 @@ def test_no_rows_have_no_answer_and_a_gradient_of_0(boundary):
 def test_other_lengths_are_refused(length):
     x, kernel = arrays(length, "circular", batch=1, channels=1)
     with pytest.raises(
-        ValueError, match=f"powers of two from 256 to 16384 and no float64; got length {length}, float32"
+        ValueError, match=f"circle powers of two from 256 on, and no float64; got length {length}, float32"
     ):
         global_conv(x, kernel, layout="bcl", method="fused")

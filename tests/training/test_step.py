@@ -21,8 +21,9 @@ from gconv.training.step import build_model, initialize, loss_and_sums, make_tra
 SPEC = Spec(length=12, classes=10, vocabulary=16)
 
 
-def config(mixer="gconv"):
+def config(mixer="gconv", norm="layer"):
     made = listops.get_config(f"{mixer},smoke")
+    made.model.norm = norm
     made.model.dropout = 0.0
     if mixer == "gconv":
         made.model.mixer_options.kernel_options.dropout = 0.0
@@ -44,8 +45,8 @@ def batch(examples=8, real=8):
     )
 
 
-def one_step(mesh, accumulate=1, rows=None, mixer="gconv"):
-    made = config(mixer)
+def one_step(mesh, accumulate=1, rows=None, mixer="gconv", norm="layer"):
+    made = config(mixer, norm)
     optimizer = make_optimizer(made.optim, made.steps)
     graphdef, state = initialize(made.model, SPEC, optimizer, mesh, jax.random.key(0))
     made.optim.accumulate = accumulate
@@ -117,15 +118,34 @@ def test_accumulation_equals_one_batch(mesh, mixer, real):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-def test_a_step_changes_every_parameter_and_counts(mesh):
-    made = config()
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_a_step_changes_every_parameter_and_counts(mesh, norm):
+    made = config(norm=norm)
     _, before = initialize(made.model, SPEC, make_optimizer(made.optim, made.steps), mesh, jax.random.key(0))
-    after, _ = one_step(mesh)
+    after, _ = one_step(mesh, norm=norm)
     assert after.step == 2
     for (path, old), new in zip(
         jax.tree_util.tree_leaves_with_path(before.params), jax.tree.leaves(after.params), strict=True
     ):
         assert (np.asarray(old) != np.asarray(new)).any(), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_running_averages_follow_the_batches_and_nothing_else(mesh, accumulate):
+    """Those of the last norm: of what stands before it in each part of the batch."""
+    made, rows = config(norm="batch"), batch()
+    made.model.norm_first = True
+    made.optim.weight_decay, made.optim.accumulate = 0.5, accumulate
+    optimizer = make_optimizer(made.optim, made.steps)
+    graphdef, state = initialize(made.model, SPEC, optimizer, mesh, jax.random.key(0))
+    model, mask = nnx.merge(graphdef, jax.tree.map(jnp.copy, state.params)), np.arange(12) < rows.lengths[:, None]
+    seen = []
+    model.norm = lambda x, mask, training: seen.append(x) or x  # (batch, features, length)
+    for part in range(accumulate):
+        model(rows.inputs[part::accumulate], rows.lengths[part::accumulate], key=jax.random.key(1))
+    means = [np.moveaxis(np.asarray(x), 1, 2)[mask[part::accumulate]].mean(0) for part, x in enumerate(seen)]
+    after, _ = make_train_step(graphdef, optimizer, made.optim, state, mesh)(state, rows, jax.random.key(1))
+    np.testing.assert_allclose(after.params["norm"]["mean"][...], 0.1 * np.mean(means, 0), atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel_decay", [0.0, 0.25])
