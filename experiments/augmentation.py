@@ -13,5 +13,5 @@ TABLE = Table(
         "attention, modern": Part("attention"),
         "attention, modern, mirrored": Part("attention", MIRRORED),
     },
-    columns={"Image for 2000 steps": Part("image", LONGER)},
+    columns={"Image for 2000 steps": Part("image,small", LONGER)},
 )

@@ -31,7 +31,9 @@ RECALL_RATES = tuple({"optim.lr": rate, "optim.kernel_lr": rate} for rate in (2e
 class Part(NamedTuple):
     """What a row or a column says of a run: names for its config, and fields to override."""
 
-    names: str  # of a row MIXER[,NAME…], after the colon; of a column FILE[,NAME…], its task's in configs/
+    # Of a row MIXER[,NAME…], after the colon; of a column FILE[,NAME…], its task's in configs/. A column whose
+    # overrides make sense in the small setting only names it, and is the same with any preset.
+    names: str
     overrides: Mapping[str, Any] = {}
 
 
@@ -41,6 +43,7 @@ class Table(NamedTuple):
     columns: Mapping[str, Part]
     seeds: tuple[int, ...] = (0, 1, 2)
     sweep: tuple[Mapping[str, Any], ...] = ({},)  # overrides that are tried in each cell
+    control: tuple[str, ...] = ()  # rows of which one must have left the level of guessing, for a column to count
     note: str = ""  # what a reader must know, below the table
     starts_from: Mapping[str, str] = {}  # column → the one whose run of the same row and seed its runs start from
     # What is measured of the trained models: called with the folders of the finished runs and that of its records.
@@ -103,7 +106,7 @@ def runs(table: Table, preset: str) -> Iterator[tuple[str, str, list[list[Run]]]
     for (column, task), (row, part) in itertools.product(table.columns.items(), table.rows.items()):
         mixer, _, rest = part.names.partition(",")  # the preset stands before kernels, which it leaves alone
         file, _, of_task = task.names.partition(",")
-        names = ",".join(name for name in (mixer, of_task, preset, rest) if name)
+        names = ",".join(dict.fromkeys(name for name in (mixer, *of_task.split(","), preset, rest) if name))
         config, overrides = f"configs/{file}.py:{names}", {**task.overrides, **part.overrides}
         yield (
             row,

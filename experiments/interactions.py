@@ -254,6 +254,6 @@ TABLE = Table(
         for mixer, name in NAMES.items()
         for layers, width in WIDTHS.items()
     },
-    columns={"ListOps": Part("listops")},
+    columns={"ListOps": Part("listops,small")},
     measure=measure,
 )

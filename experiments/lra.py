@@ -24,7 +24,7 @@ from experiments import grid, table
 from experiments.grid import Part, Table
 from gconv import cli
 from gconv.errors import UserError
-from gconv.models.mixers import PointwiseGlobalConv
+from gconv.models.mixers import Attention, PointwiseGlobalConv
 from gconv.ops import cost
 from gconv.training.match import spec_of
 from gconv.training.metrics import read_json
@@ -99,7 +99,7 @@ class Cost(NamedTuple):
 
 
 def training(config: Any) -> Cost:
-    """Of a config with gconv's or attention's blocks.
+    """Of a config with gconv's or attention's blocks; ValueError for another mixer's.
 
     Bytes: each dense layer and attention read and write what they must once, in bf16; a convolution by FFT passes its
     float32 activations eight times (pad and transform, product, back, real and complex); norm, activation and residual
@@ -111,12 +111,14 @@ def training(config: Any) -> Cost:
     documents = 2 if model.pairs else 1
     for block in model.blocks:
         moved += 4 * 2 * length * width
-        if isinstance(block.mixer, PointwiseGlobalConv):
+        if type(block.mixer) is PointwiseGlobalConv:
             ffts += documents * block.mixer.conv.flops(length).fft
             moved += 8 * 4 * length * width + cost.dense_bytes(length, width, 2 * width, itemsize=2)
-        else:
+        elif type(block.mixer) is Attention:
             moved += cost.attention_bytes(1, length, width, itemsize=2)
             moved += cost.dense_bytes(length, width, 4 * width, itemsize=2)
+        else:
+            raise ValueError(f"nothing is known of what a {type(block.mixer).__name__} moves")
         if block.has_mlp:
             moved += 2 * cost.dense_bytes(length, width, block.mlp.hidden, itemsize=2)
     generated = config.data.options.get("held_out")  # as many for either split

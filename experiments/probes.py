@@ -19,12 +19,13 @@ TABLE = Table(
         "copying of 20": Part("probes,copying", {"data.options.shortest": 20}),
         "look-up by 2-gram": Part("probes,ngram_lookup"),
         "majority": Part("probes,majority"),
-        "parity of 15 bits": Part("probes,parity"),
+        "parity of 15 bits": Part("probes,parity,small"),
         "memorisation": Part("probes,memorization"),
         "compression": Part("probes,compression"),
         "selective copying at 256": Part("probes,selective_copying"),
     },
     sweep=tuple({"optim.lr": lr, "optim.kernel_lr": lr} for lr in (1e-3, 3e-3)),
+    control=("attention", "attention, short convolution"),
     note="A column counts where attention, with or without a short convolution, has left the level of guessing. In the"
     " small setting layers are 32 wide.",
 )

@@ -24,6 +24,7 @@ TABLE = Table(
     },
     seeds=(0, 1, 2, 3, 4),
     sweep=RECALL_RATES,
+    control=("attention", "attention, short convolution"),
     note="That a model guesses counts in a column that attention, with or without a short convolution, has learnt: its"
     " transition comes late. In the small setting layers are 32 wide.",
 )

@@ -9,7 +9,7 @@ from experiments.grid import RECALL_RATES, Part, Table
 
 
 def mqar(**overrides: Any) -> Part:
-    return Part("probes,mqar", {field.replace("__", "."): value for field, value in overrides.items()})
+    return Part("probes,mqar,small", {field.replace("__", "."): value for field, value in overrides.items()})
 
 
 TABLE = Table(
@@ -33,6 +33,7 @@ TABLE = Table(
     },
     seeds=(0, 1, 2, 3, 4),
     sweep=RECALL_RATES,
+    control=("attention",),
     note="In the small setting 4 pairs in 32 tokens and two layers of width 32, but for that. MLP-Mixer has 32 hidden"
     " units over tokens throughout. That a model guesses counts in a column that attention has learnt.",
 )

@@ -16,7 +16,8 @@ TABLE = Table(
         "gconv, gated": Part("gated", MLP),
         "attention": Part("attention", MLP),
     },
-    columns={"MQAR": Part("probes,mqar", {"model.features": 128, "steps": 4_000})},
+    columns={"MQAR": Part("probes,mqar,small", {"model.features": 128, "steps": 4_000})},
     sweep=RECALL_RATES,
+    control=("attention",),
     note="That a model guesses counts in a column that attention has learnt.",
 )

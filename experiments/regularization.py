@@ -28,5 +28,5 @@ CHANGES: dict[str, dict[str, Any]] = {
 TABLE = Table(
     title="Regularisation of a free kernel, gconv's block",
     rows={name: Part("gconv", NONE | change) for name, change in CHANGES.items()},
-    columns={"ListOps": Part("listops"), "Text": Part("text"), "Image for 2000 steps": Part("image", LONGER)},
+    columns={"ListOps": Part("listops"), "Text": Part("text"), "Image for 2000 steps": Part("image,small", LONGER)},
 )

@@ -203,6 +203,16 @@ def print_commands(table: grid.Table, preset: str, root: Path, data_dir: str) ->
         say(f"not listed: {failed} that failed; experiments.run tries them again")
 
 
+def _by_cost_model(run: grid.Run) -> float | None:
+    """Seconds that a run should take on one H200; None for a mixer whose traffic the model doesn't know."""
+    from experiments import lra  # with the model, which few calls need
+
+    try:
+        return 3600 * lra.hours(lra.training(grid.config_of(run)), lra.DEVICES["one H200"])
+    except (ValueError, UserError):  # or where no width matches
+        return None
+
+
 def print_missing(table: grid.Table, name: str, preset: str, root: Path) -> None:
     """A line for each run that can be made now, with its hours, and how many and how long all are that are missing."""
     waiting, left = missing(table, preset, root), still_to_come(table, preset, root)
@@ -210,12 +220,7 @@ def print_missing(table: grid.Table, name: str, preset: str, root: Path) -> None
     others = [record for other in grid.names() for record in grid.read_records(other, preset)]
     seconds = projected_seconds(left, grid.read_records(name, preset) + here, others)
     if not preset:
-        from experiments import lra  # the cost model, for what was never timed
-
-        h200 = lra.DEVICES["one H200"]
-        seconds = [
-            s or 3600 * lra.hours(lra.training(grid.config_of(run)), h200) for run, s in zip(left, seconds, strict=True)
-        ]
+        seconds = [s or _by_cost_model(run) for run, s in zip(left, seconds, strict=True)]
         print("hours that weren't measured are projected for one H200, by the cost model")
     for run, s in zip(left, seconds, strict=True):
         if run in waiting:

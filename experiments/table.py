@@ -4,7 +4,8 @@ With --workdir the records are read from the runs there, otherwise from experime
 (PRESET.jsonl) with the table as Markdown, LaTeX and CSV and a plot; what it holds already of cells that weren't run in
 the workdir stays, so that the columns of a table can be made on several machines. A cell is the mean test accuracy over
 seeds with its 95% interval (Student's t). Bold is the best of a column, if every row of it was run and it is better
-than each by a t-test paired by seed, p < 0.05; otherwise nothing is. What wasn't run, or failed, says so.
+than each by a t-test paired by seed, p < 0.05, and the table's control, where it has one, has left the level of
+guessing; otherwise nothing is. What wasn't run, or failed, says so.
 """
 
 import csv
@@ -78,12 +79,14 @@ def cells(records: Records) -> dict[tuple[str, str], Cell]:
     return found
 
 
-def winner(column: dict[str, Cell]) -> str | None:
+def winner(column: dict[str, Cell], control: Sequence[str] = ()) -> str | None:
     """The row whose mean is best, if a t-test paired by seed sets it apart from every other (p < 0.05).
 
-    None while a row lacks results: it might be better.
+    None while a row lacks results: it might be better; and where the rows of the control, if any, all guess.
     """
     if len(column) < 2 or not all(cell.accuracies for cell in column.values()):
+        return None
+    if control and not any(column[row].mean > column[row].results[0]["chance"] + LEFT_GUESSING for row in control):
         return None
     best = max(column, key=lambda row: column[row].mean)
     for row, cell in column.items():
@@ -95,6 +98,9 @@ def winner(column: dict[str, Cell]) -> str | None:
     return best
 
 
+LEFT_GUESSING = 0.1  # above guessing: then something is learnt
+
+
 def differ(differences: list[float]) -> bool:
     """Whether their mean isn't 0, by a t-test (p < 0.05)."""
     mean, spread, n = statistics.mean(differences), statistics.stdev(differences), len(differences)
@@ -103,12 +109,14 @@ def differ(differences: list[float]) -> bool:
     return bool(2 * stdtr(n - 1, -abs(mean) / spread * math.sqrt(n)) < 0.05)
 
 
-def grid_of(records: Records) -> tuple[list[str], list[str], dict[tuple[str, str], Cell], dict[str, str | None]]:
+def grid_of(
+    records: Records, control: Sequence[str] = ()
+) -> tuple[list[str], list[str], dict[tuple[str, str], Cell], dict[str, str | None]]:
     """Rows, columns, cells, and each column's winner."""
     rows = list(dict.fromkeys(r["row"] for r in records))
     columns = list(dict.fromkeys(r["column"] for r in records))
     found = cells(records)
-    return rows, columns, found, {c: winner({row: found[row, c] for row in rows}) for c in columns}
+    return rows, columns, found, {c: winner({row: found[row, c] for row in rows}, control) for c in columns}
 
 
 def shown(cell: Cell) -> str:
@@ -134,9 +142,9 @@ COSTS = {
 }
 
 
-def lines_of(records: Records) -> tuple[list[str], list[list[str]]]:
+def lines_of(records: Records, table: grid.Table) -> tuple[list[str], list[list[str]]]:
     """The table's heads, and its rows as text: accuracies, the significantly best as `**…**`, and costs."""
-    rows, columns, found, best = grid_of(records)
+    rows, columns, found, best = grid_of(records, table.control)
     lines = []
     for row in rows:
         texts = [f"**{shown(found[row, c])}**" if best[c] == row else shown(found[row, c]) for c in columns]
@@ -165,7 +173,7 @@ def _costs(of_row: list[Cell]) -> list[str]:
 
 
 def markdown(records: Records, table: grid.Table) -> str:
-    heads, lines = lines_of(records)
+    heads, lines = lines_of(records, table)
     made = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     made += [f"| {' | '.join(line)} |" for line in lines]
     return f"{table.title}\n\n" + "\n".join(made) + "\n\n" + facts(records, table) + "\n"
@@ -202,9 +210,9 @@ def facts(records: Records, table: grid.Table) -> str:
     return "\n".join(lines)
 
 
-def latex(records: Records) -> str:
+def latex(records: Records, table: grid.Table) -> str:
     """The body of a booktabs table."""
-    heads, lines = lines_of(records)
+    heads, lines = lines_of(records, table)
     made = [" & ".join(line) + r" \\" for line in (heads, *lines)]
     made = [r"\toprule", made[0], r"\midrule", *made[1:], r"\bottomrule"]
     text = re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", "\n".join(made)).replace("±", r"$\pm$").replace("–", "--")
@@ -212,9 +220,9 @@ def latex(records: Records) -> str:
     return rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}" + f"\n{text}\n" + r"\end{tabular}" + "\n"
 
 
-def as_csv(records: Records) -> str:
+def as_csv(records: Records, table: grid.Table) -> str:
     """One line a cell. Accuracies are shares, and the interval is mean ± half."""
-    rows, columns, found, best = grid_of(records)
+    rows, columns, found, best = grid_of(records, table.control)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["row", "column", "mean", "half", "best", "finished", "failed", "seeds", "chance", *COSTS.values()])
@@ -307,8 +315,8 @@ def main(argv: list[str]) -> None:
             partial.write_text("".join(json.dumps(r) + "\n" for r in records))
             partial.replace(folder / f"{stem}.jsonl")
             (folder / f"{stem}.md").write_text(text)
-            (folder / f"{stem}.tex").write_text(latex(records))
-            (folder / f"{stem}.csv").write_text(as_csv(records))
+            (folder / f"{stem}.tex").write_text(latex(records, table))
+            (folder / f"{stem}.csv").write_text(as_csv(records, table))
             draw(records, table, folder / f"{stem}.png")
     print(text)
 

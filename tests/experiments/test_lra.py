@@ -55,6 +55,12 @@ def test_a_run_is_three_times_the_forward_passes_of_its_batches_and_once_those_o
     assert lra.training(config).moved / cost.moved == pytest.approx(1 + 3 * config.steps * 32 / examples)
 
 
+@pytest.mark.parametrize("mixer", ["gconv_plain", "gated", "matrix", "ssm"])
+def test_what_another_mixer_moves_is_not_guessed(mixer):
+    with pytest.raises(ValueError, match="nothing is known of what a"):
+        lra.training(image.get_config(f"{mixer},small"))
+
+
 def test_a_probe_is_validated_and_tested_on_as_many_as_it_holds_out():
     config = probes.get_config("gconv,mqar,small")
     flops = build_model(config.model, spec_of(config), jax.random.key(0)).flops(config.data.length)

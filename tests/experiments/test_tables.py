@@ -3,6 +3,7 @@
 import fcntl
 import functools
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -275,6 +276,13 @@ def test_the_best_is_marked_only_where_it_is_sure(scores, best):
     assert table.winner({row: cells[row, "ListOps"] for row in scores}) == best
 
 
+def test_nothing_is_marked_where_the_control_guesses():
+    cells = table.cells(records({"a": [0.5, 0.51, 0.52], "b": [0.11, 0.12, 0.1], "c": [0.3, 0.31, 0.3]}))
+    column = {row: cell for (row, _), cell in cells.items()}
+    assert table.winner(column) == table.winner(column, ("c",)) == table.winner(column, ("b", "c")) == "a"
+    assert table.winner(column, ("b",)) is None
+
+
 def test_a_sweep_that_has_decided_nothing_leaves_the_output_as_it_is(tmp_path, monkeypatch):
     finish(tmp_path / "t/small", run.missing(SMALL, "small", tmp_path)[0], val=0.3, test=0.9)
     monkeypatch.setattr(table.grid, "table", lambda name: SMALL)
@@ -295,8 +303,8 @@ def test_the_table_in_its_three_forms(tmp_path):
     assert "| a | **51.0 ± 2.5** | 1,000 | 10 | 20 | 5 |" in text and "| b | 41.3 ± 3.8 |" in text
     assert "| guessing | 10.0 |" in text and "out of" not in text  # of a sweep that these records don't know
     assert "6 runs, 6.0 hours of training on a CPU." in text
-    assert r"a & \textbf{51.0 $\pm$ 2.5} & 1,000 & 10 & 20 & 5 \\" in table.latex(made)
-    head, first, second = table.as_csv(made).splitlines()
+    assert r"a & \textbf{51.0 $\pm$ 2.5} & 1,000 & 10 & 20 & 5 \\" in table.latex(made, SMALL)
+    head, first, second = table.as_csv(made, SMALL).splitlines()
     assert head.startswith("row,column,mean,half,best,finished,failed,seeds,chance,parameters,")
     assert first == "a,ListOps,0.51000,0.02484,True,3,0,3,0.1,1000,10.0,20.0,5.0"
     assert second.startswith("b,ListOps,0.41333,0.03795,False,3,0,3,")
@@ -317,6 +325,17 @@ def test_every_row_and_every_column_of_every_table_has_a_config_that_builds(name
             if "match=time" in chosen.config or ("match=" in chosen.config and not preset):
                 continue  # the same code, but seconds each
             assert parameters(grid.config_of(chosen)) > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_the_full_setting_no_cell_stands_twice_and_runs_outlast_their_warm_up(name):
+    found = []
+    for _, _, points in grid.runs(grid.table(name), ""):
+        run, sizes = points[0][0], re.findall(r",((?:match|layers)=\w+)", points[0][0].config)
+        config = grid.config_of(run._replace(config=re.sub(r",(match|layers)=\w+", "", run.config)))
+        assert config.steps > config.optim.warmup_steps
+        found.append((*sizes, config.to_json(sort_keys=True)))
+    assert len(set(found)) == len(found)
 
 
 @pytest.mark.parametrize("preset", ["small", ""])
@@ -410,8 +429,8 @@ def test_published_tables_are_those_of_their_records(path):
     declared = grid.table(path.parent.name)
     assert made == grid.collect(declared, "" if path.stem == "full" else path.stem, known=made)
     assert stem.with_suffix(".md").read_text() == table.markdown(made, grid.table(path.parent.name))
-    assert stem.with_suffix(".tex").read_text() == table.latex(made)
-    assert stem.with_suffix(".csv").read_text() == table.as_csv(made)
+    assert stem.with_suffix(".tex").read_text() == table.latex(made, declared)
+    assert stem.with_suffix(".csv").read_text() == table.as_csv(made, declared)
 
 
 def test_what_is_not_there_is_named(tmp_path):
