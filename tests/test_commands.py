@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from experiments import compare
+from gconv import cli
 from gconv.errors import UserError
+
+ROOT = Path(__file__).parents[1]
 
 
 def command(module, *arguments, **environment):
@@ -19,6 +23,21 @@ def command(module, *arguments, **environment):
         env={**os.environ, "PYTHONWARNINGS": "error::DeprecationWarning:gconv", **environment},
         timeout=120,
     )
+
+
+@pytest.mark.parametrize("theirs", ["", "glibc.malloc.check=0"])
+def test_a_training_process_has_the_fast_allocator_or_the_users_own(tmp_path, theirs):
+    script = (
+        "import os, sys; from gconv import cli; cli.restart_with_fast_malloc(); print(os.environ['GLIBC_TUNABLES'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    environment |= {"GLIBC_TUNABLES": theirs} if theirs else {}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
+    if not cli._has_malloc_hugetlb():
+        pytest.skip("no glibc that has the setting")
+    assert done.stdout == f"{theirs or cli.MALLOC}\n" and not done.stderr
+    for module in ("gconv/main.py", "scripts/benchmark/__main__.py"):
+        assert "    cli.restart_with_fast_malloc()" in (ROOT / module).read_text()
 
 
 SMOKE = "--config=configs/listops.py:gconv,smoke"

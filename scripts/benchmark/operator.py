@@ -264,7 +264,8 @@ def _value_and_gradients(f: Callable[..., jax.Array], x: jax.Array, kernel: jax.
 
 
 def _float64(boundary: str, operands: list[jax.Array]) -> tuple[jax.Array, ...]:
-    """y, dx and dkernel in bcl."""
+    """y, dx and dkernel in bcl, by this machine's CPU: a TPU has no complex numbers of that precision."""
+    operands = jax.device_put(operands, jax.devices("cpu")[0])
     with jax.enable_x64(True):
         f = functools.partial(_value_and_gradients, _method("fft", boundary))
         return jax.jit(f)(*(a.astype(jnp.float64) for a in operands))

@@ -509,10 +509,11 @@ def test_what_the_answer_says_of_full_models_is_in_the_records():
 
 
 def test_what_the_answer_says_of_text_at_full_scale_is_in_the_records():
-    (result,) = (r["result"] for r in grid.read_records("lra", "") if r["state"] == "finished")
+    cells = table.cells(grid.read_records("text_norm", ""))
+    (result,) = cells["layer norm, rate 0.01", "Text"].results
     assert round(100 * result["test_accuracy"], 1) == 83.3 and round(100 * result["val_accuracy"], 1) == 85.2
     assert round(result["train_seconds"] / 60) == 9
-    course = read_jsonl(RECORDS / "lra/text_gconv_seed0/metrics.jsonl")
+    course = read_jsonl(RECORDS / "text_norm/layer_norm_rate_0.01_seed0/metrics.jsonl")
     assert course[-1]["split"] == "test" and course[-1]["accuracy"] == result["test_accuracy"]
     rate = {r["step"]: r["lr"] for r in course if r["split"] == "train"}
     validated = [(rate[r["step"]], r["step"], r["accuracy"]) for r in course if r["split"] == "validation"]
@@ -521,9 +522,13 @@ def test_what_the_answer_says_of_text_at_full_scale_is_in_the_records():
     assert all(accuracy < 0.7 for lr, step, accuracy in validated if step < peak or lr > 0.007)
     assert max(step for lr, step, _ in validated if lr > 0.007) == 21_000
     assert next(round(lr, 4) for lr, _, accuracy in validated if accuracy > 0.85) == 0.0006
-    cells = table.cells(grid.read_records("text_rate", ""))
-    means = [round(100 * cells[f"rate {rate}", "Text of 512 bytes"].mean) for rate in (0.01, 0.003, 0.001)]
-    assert means[:2] == [62, 62] and 1.5 < difference(cells, "rate 0.003", "rate 0.001", "Text of 512 bytes")[0] < 2.5
+    for rate in (0.01, 0.003):
+        batch, layer = (cells[f"{norm} norm, rate {rate}", "Text of 512 bytes"].mean for norm in ("batch", "layer"))
+        assert round(100 * batch) == 73 and round(100 * layer) == 62
+        points, apart = difference(
+            cells, f"batch norm, rate {rate}", f"layer norm, rate {rate}", "Text of 512 bytes"
+        )
+        assert points > 10 and apart
 
 
 def test_what_is_said_of_an_h100_is_in_the_records():

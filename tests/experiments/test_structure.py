@@ -39,6 +39,14 @@ def test_which_pairs_of_tokens_interact(rows, name):
     assert row.equivariant == bool(EXPECTED[name][4]) and set(rows) == set(EXPECTED)
 
 
+def test_attention_alone_commutes_with_any_permutation():
+    order = np.random.default_rng(0).permutation(structure.LENGTH)
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(1).standard_normal((structure.LENGTH, structure.CHANNELS)))
+        commutes = {name: bool(jnp.allclose(f(x)[order], f(x[order]))) for name, f in structure.maps().items()}
+    assert [name for name, does in commutes.items() if does] == ["attention, no positions"]
+
+
 def test_derivatives_and_steps_of_a_product_are_its_coefficient():
     def product(x):  # 3 x[0, 0] x[1, 0] + 5 x[2, 0] x[3, 1], whose differences are its derivatives
         return jnp.zeros_like(x).at[0, 0].set(3 * x[0, 0] * x[1, 0] + 5 * x[2, 0] * x[3, 1] + x[0, 0] ** 2)

@@ -192,6 +192,18 @@ def test_a_finer_step_samples_the_same_function(kind):
     np.testing.assert_allclose(2 * kernel(2 * LENGTH, step=0.5)[:, ::2], kernel(), atol=1e-5)
 
 
+def test_a_finer_step_of_a_multi_scale_kernel_lies_between_the_coarse_taps():
+    """Values stand in the middle of their steps, and what lies between two of them in a scale is on a straight line."""
+    kernel = MultiScaleKernel(FEATURES, 16, "causal", width=8, rngs=nnx.Rngs(0))
+    fine, coarse = 2 * kernel(32, step=0.5), kernel()
+    for scale in (slice(0, 8), slice(8, 16)):
+        for channel in range(FEATURES):
+            of_scale = np.arange(16)[scale]
+            between = np.arange(2 * scale.start + 1, 2 * scale.stop - 1)
+            expected = np.interp((between + 0.5) / 2, of_scale + 0.5, coarse[channel, scale])
+            np.testing.assert_allclose(fine[channel, between], expected, atol=1e-5)
+
+
 def test_a_fourier_kernel_means_the_same_on_a_finer_circle():
     coarse = GlobalConv(2, 16, kernel=FourierKernel, rngs=nnx.Rngs(0))
     fine = GlobalConv(2, 48, kernel=FourierKernel, kernel_length=16, stretch=True, rngs=nnx.Rngs(0))
