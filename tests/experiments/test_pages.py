@@ -525,9 +525,7 @@ def test_what_the_answer_says_of_text_at_full_scale_is_in_the_records():
     for rate in (0.01, 0.003):
         batch, layer = (cells[f"{norm} norm, rate {rate}", "Text of 512 bytes"].mean for norm in ("batch", "layer"))
         assert round(100 * batch) == 73 and round(100 * layer) == 62
-        points, apart = difference(
-            cells, f"batch norm, rate {rate}", f"layer norm, rate {rate}", "Text of 512 bytes"
-        )
+        points, apart = difference(cells, f"batch norm, rate {rate}", f"layer norm, rate {rate}", "Text of 512 bytes")
         assert points > 10 and apart
 
 

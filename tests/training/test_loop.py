@@ -496,7 +496,7 @@ def test_a_run_starts_from_the_best_of_another_at_another_length(data_dir, tmp_p
     longer.init_from = str(tmp_path / "short")
     longer.optim.lr = longer.optim.kernel_lr = 1e-30  # nothing moves
     loop.train_and_evaluate(longer, str(tmp_path / "long"))
-    old, new = (jax.tree.leaves(nnx.state(gconv.load(tmp_path / name).model)) for name in ("short", "long"))
+    old, new = (jax.tree.leaves(nnx.state(gconv.load(tmp_path / name).model, nnx.Param)) for name in ("short", "long"))
     assert all((a == b).all() for a, b in zip(old, new, strict=True))
     early = listops_of(data_dir, "gconv,smoke,diagonal")
     early.steps, early.eval_every, early.checkpoint_every = 4, 4, 2
