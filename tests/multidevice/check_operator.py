@@ -64,6 +64,19 @@ def test_forward_and_gradient_gather_nothing(boundary, name):
         np.testing.assert_allclose(ours, alone, atol=2e-5)
 
 
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("spec", [P("data"), P(None, "data"), P(None, None, "model")], ids=str)
+def test_few_taps_ask_for_no_more_than_their_neighbours(boundary, spec):
+    """They are shifted, without the primitives that the FFT has: XLA itself cuts them so."""
+    arrays = operands(boundary, spec, P())
+    arrays[1] = jnp.asarray(np.asarray(arrays[1])[:3])
+    compiled = jax.jit(value_and_gradients(boundary, "auto")).lower(*arrays).compile()
+    assert not gathered_shapes(compiled)
+    alone = jax.jit(value_and_gradients(boundary, "auto"))(*map(np.asarray, arrays))
+    for mine, expected in zip(compiled(*arrays), alone, strict=True):
+        np.testing.assert_allclose(mine, expected, atol=1e-5)
+
+
 def test_matrix_products_gather_nothing_either():
     x, kernel, dy = operands("circular", *SHARDINGS["both"])
     compiled = jax.jit(value_and_gradients("circular", "matmul")).lower(x, kernel, dy).compile()
