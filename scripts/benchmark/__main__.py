@@ -11,7 +11,8 @@ data  the input pipeline by itself, at each task's shape
 
 All methods of a length are timed in turn, but for those that take seconds, in one process with one allocator; what
 counts is a ratio within one run.
---output keeps the record (JSON), the table (Markdown) and, for ops, a plot.
+--output keeps the record (JSON), the table (Markdown) and, for ops, a plot. Of full it keeps what the record there has
+of other models, timed on the same device, and its note.
 """
 
 import json
@@ -48,6 +49,8 @@ def main(argv: list[str]) -> None:
     from gconv.training.metrics import device_name, memory_here
     from scripts.benchmark import full_setting, operator, pipeline, rivals, training_step
 
+    device = device_name()
+    kept = _kept(folder, device) if what == "full" else {}
     rows: list[dict[str, Any]] = []
     found: list[tuple[str, float, float]] = []
     if what == "ops":
@@ -65,13 +68,13 @@ def main(argv: list[str]) -> None:
         text, found = training_step.table(rows), training_step.bars(rows)
     elif what == "full":
         rows = full_setting.measure(_COLUMNS.value, _ROUNDS.value, min(_SECONDS.value, 5), memory_here())
-        text = full_setting.table(rows)
+        rows = full_setting.merged(kept.get("rows", []), rows)
+        text = f"{kept['note']}\n\n" * ("note" in kept) + full_setting.table(rows)
     else:
         rows = pipeline.measure(min(_SECONDS.value, 3.0))
         text, found = pipeline.table(rows), pipeline.bars(rows)
     torch = rivals.torch_or_none()
     versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "torch": torch and str(torch.__version__)}
-    device = device_name()
     report = (
         f"{device}, {', '.join(f'{k} {v}' for k, v in versions.items())}, {DTYPES.get(what, 'float32')}\n\n{text}\n"
     )
@@ -81,7 +84,7 @@ def main(argv: list[str]) -> None:
         report += f"| {goal} | {ratio:.3g} | {bound:.3g} | {'met' if ratio <= bound else 'MISSED'} |\n"
     print(report)
     if folder is not None:
-        record = {"device": device, "versions": versions, "rows": rows, "goals": found}
+        record = {**kept, "device": device, "versions": versions, "rows": rows, "goals": found}
         (folder / f"{what}.json").write_text(json.dumps(record, indent=1) + "\n")
         (folder / f"{what}.md").write_text(report)
         if what == "ops":
@@ -101,6 +104,16 @@ def _output_folder() -> Path | None:
     except OSError as error:
         raise UserError(f"--output: {_OUTPUT.value} can't be written: {error.strerror}") from error
     return Path(_OUTPUT.value)
+
+
+def _kept(folder: Path | None, device: str) -> dict[str, Any]:
+    """The record of full models that the folder has; UserError if it is another device's."""
+    if folder is None or not (folder / "full.json").exists():
+        return {}
+    record = json.loads((folder / "full.json").read_text())
+    if record["device"] != device:
+        raise UserError(f"--output: {folder}/full.json is of {record['device']}; this is {device}")
+    return record
 
 
 def _lengths(default: tuple[int, ...]) -> list[int]:

@@ -21,6 +21,13 @@ def measure(columns: Sequence[str] | None, rounds: int, seconds: float, most_byt
     return rows
 
 
+def merged(known: list[dict[str, Any]], measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows known and measured, of a model on a task the measured one, in the order of the table."""
+    of_model = {(row["task"], row["model"]): row for row in (*known, *measured)}
+    order = [(column, row) for row, column, _ in grid.runs(grid.table("lra"), "")]
+    return [of_model[cell] for cell in order if cell in of_model]
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "| task | model | batch | steps | ms a step | examples/s | temporary memory | minutes of all its steps |",

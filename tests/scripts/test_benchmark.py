@@ -165,6 +165,14 @@ def test_published_tables_are_those_of_their_records(name, module):
         assert f"| {what} | {ratio:.3g} | {bound:.3g} | {'met' if ratio <= bound else 'MISSED'} |" in published
 
 
+def test_a_later_measurement_of_a_full_model_leaves_the_others():
+    known = json.loads((RECORDS / "h100/full.json").read_text())["rows"]
+    again = {**known[0], "seconds": 1.0}
+    new = {**again, "task": "Pathfinder"}
+    assert full_setting.merged(known, [new, again]) == [again, *known[1:], new]
+    assert full_setting.merged([], known) == known
+
+
 def test_the_published_table_of_full_models_is_that_of_its_record():
     record = json.loads((RECORDS / "h100/full.json").read_text())
     assert full_setting.table(record["rows"]) in (RECORDS / "h100/full.md").read_text()
