@@ -387,7 +387,7 @@ def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
 def difference(cells, one, other, column):
     """How many points one row is ahead, over the seeds; and whether a t-test paired by seed sets the two apart."""
     mine, others = cells[one, column].accuracies, cells[other, column].accuracies
-    differences = [100 * (mine[seed] - others[seed]) for seed in (0, 1, 2)]
+    differences = [100 * (mine[seed] - others[seed]) for seed in sorted(mine.keys() & others.keys())]
     return statistics.mean(differences), table.differ(differences)
 
 
@@ -432,11 +432,37 @@ def test_what_the_answer_says_of_every_mixer_is_in_the_records():
         assert len({r["result"]["data"]["sha256"] for r in records if r["column"] == column}) == 1
 
 
+def test_what_the_answer_says_of_norms_is_in_the_records():
+    cells = table.cells(grid.read_records("norms", "small"))
+    at = ("ListOps", "ListOps at .01", "ListOps at .03")
+    assert all(len(cells[row, column].accuracies) == 5 for row, _ in cells for column in at)
+    mean = {row: [round(100 * cells[row, column].mean) for column in at] for row, _ in cells}
+    assert mean["gconv, batch norm"] == [44, 49, 50] and mean["gconv, layer norm"] == [41, 44, 43]
+    assert mean["attention, layer norm"][:2] == mean["attention, batch norm"][:2] == [46, 47]
+    assert max(mean["attention, layer norm"][2], mean["attention, batch norm"][2]) < 42
+    for norm in ("layer", "batch"):
+        ahead, apart = difference(cells, "gconv, batch norm", f"attention, {norm} norm", "ListOps at .01")
+        assert round(ahead) == 2 and apart
+        fast, slow = (
+            cells[row, f"ListOps at {rate}"].accuracies
+            for row, rate in (("gconv, batch norm", ".03"), (f"attention, {norm} norm", ".01"))
+        )
+        differences = [100 * (fast[seed] - slow[seed]) for seed in fast]
+        assert round(statistics.mean(differences)) == 3 and table.differ(differences)
+        assert 16_000 < cells[f"attention, {norm} norm", "ListOps"].results[0]["parameters"] < 18_500
+    assert 16_000 < cells["gconv, batch norm", "ListOps"].results[0]["parameters"] < 18_500
+    for column, least, most in (("ListOps", 2.5, 3.5), ("ListOps at .01", 5, 6.5), ("ListOps at .03", 6, 7)):
+        gained, apart = difference(cells, "gconv, batch norm", "gconv, layer norm", column)
+        assert least < gained < most and apart
+
+
 def test_what_the_answer_says_of_the_ladder_is_in_the_records():
     records = grid.read_records("ladder", "small")
     cells = table.cells(records)
     ahead = functools.partial(difference, cells, column="ListOps")
-    circle, line, low_rank, each, shared, tokens, content, mixer, attention = (row for row, _ in cells)
+    circle, line, low_rank, each, shared, tokens, content, mixer, attention = (
+        row for row, column in cells if column == "ListOps"
+    )
     assert all(len(cell.accuracies) == 3 for cell in cells.values())
     seven = [100 * cells[row, "ListOps"].mean for row in (circle, line, low_rank, each, shared, tokens, content)]
     assert max(seven) - min(seven) < 2 and max(seven) == seven[-1]
