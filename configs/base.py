@@ -60,7 +60,7 @@ def base(mixer: str) -> ConfigDict:
                 "b1": 0.9,
                 "b2": 0.999,
                 "clip": 0.0,  # global norm of the gradient; 0 for none
-                "accumulate": 1,  # parts that a batch is taken in
+                "accumulate": 1,  # parts that a batch is taken in, a batch norm each by itself
                 "skip_nonfinite": 0,  # how many steps may have a loss or gradient that isn't finite, and are left out
             },
         }

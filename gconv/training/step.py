@@ -110,8 +110,8 @@ def make_train_step(
     """The jitted step (state, batch, key) → (state, metrics), which keeps the shardings of `state` and donates it.
 
     The batch is taken in config.accumulate parts, one after another; the gradient is that of the mean loss over all
-    that is asked in it, however it falls into parts. With config.skip_nonfinite, a step whose loss or gradient isn't
-    finite leaves the state as it is.
+    that is asked in it, however it falls into parts, but for a batch norm, which takes each part by itself. With
+    config.skip_nonfinite, a step whose loss or gradient isn't finite leaves the state as it is.
     """
     accumulate = config.accumulate
 
