@@ -451,7 +451,16 @@ def test_what_the_answer_says_of_norms_is_in_the_records():
         assert round(statistics.mean(differences)) == 3 and table.differ(differences)
         assert 16_000 < cells[f"attention, {norm} norm", "ListOps"].results[0]["parameters"] < 18_500
     assert 16_000 < cells["gconv, batch norm", "ListOps"].results[0]["parameters"] < 18_500
-    for column, least, most in (("ListOps", 2.5, 3.5), ("ListOps at .01", 5, 6.5), ("ListOps at .03", 6, 7)):
+    for norm in ("layer", "batch"):
+        ahead, apart = difference(cells, "gconv, batch norm", f"attention, {norm} norm", "Image")
+        assert round(ahead) == 5 and apart
+    assert abs(difference(cells, "attention, batch norm", "attention, layer norm", "Image")[0]) < 0.5
+    for column, least, most in (
+        ("Image", 3.5, 4.5),
+        ("ListOps", 2.5, 3.5),
+        ("ListOps at .01", 5, 6.5),
+        ("ListOps at .03", 6, 7),
+    ):
         gained, apart = difference(cells, "gconv, batch norm", "gconv, layer norm", column)
         assert least < gained < most and apart
 
