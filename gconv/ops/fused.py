@@ -70,10 +70,11 @@ def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, twist: jax.Array, *tab
     spectrum = jnp.conj(spectrum) if lags.mirrored else spectrum
     spectrum = spectrum.reshape(channels, n2, n1).swapaxes(1, 2)
     largest = jnp.maximum(jnp.max(jnp.abs(spectrum), axis=(1, 2), keepdims=True), TINY)  # the square may be nothing
-    spectrum = spectrum / largest
-    size = jnp.sqrt(jnp.mean(spectrum.real**2 + spectrum.imag**2, axis=(1, 2), keepdims=True))
-    spectrum, size = spectrum / jnp.maximum(size, TINY), size * largest
-    parts = [part.astype(tables[0].dtype) for part in (spectrum.real, spectrum.imag)]
+    # Part by part: a complex quotient squares its divisor, and a kernel of zeros has the smallest.
+    parts = [part / largest for part in (spectrum.real, spectrum.imag)]
+    size = jnp.sqrt(jnp.mean(sum(part**2 for part in parts), axis=(1, 2), keepdims=True))
+    parts = [(part / jnp.maximum(size, TINY)).astype(tables[0].dtype) for part in parts]
+    size = size * largest
     ones = _answer_to_ones(kernel, length, lags)
     ones = ones.reshape(channels, *((1, 1) if lags.circular else (n1, n2)))
     of_rows = pl.BlockSpec((steps * rows, 1, n1, n2), lambda c, b: (b, c, 0, 0))
@@ -83,7 +84,7 @@ def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, twist: jax.Array, *tab
         grid=(channels, len(x) // (steps * rows)),
         in_specs=[
             of_rows,
-            *(pl.BlockSpec((1, *a.shape[1:]), lambda c, b: (c, 0, 0)) for a in (spectrum, spectrum, size, ones)),
+            *(pl.BlockSpec((1, *a.shape[1:]), lambda c, b: (c, 0, 0)) for a in (*parts, size, ones)),
             *(pl.BlockSpec(a.shape, lambda c, b: (0, 0, 0)) for a in tables),
         ],
         out_specs=of_rows,

@@ -81,6 +81,18 @@ def test_bfloat16_is_right_to_its_own_rounding_at_any_scale(boundary, scale, ker
         assert np.linalg.norm(np.asarray(a, np.float32) - b) < bound * np.linalg.norm(b)
 
 
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_a_kernel_of_zeros_gives_zeros(boundary):
+    """As one that is squashed has them, or a derivative in the direction of another channel's."""
+    x, kernel = arrays(256, boundary, mean=1.0)
+    y, pull = jax.vjp(
+        lambda *a: global_conv(*a, boundary=boundary, layout="bcl", method="fused"), x, kernel.at[0].set(0.0)
+    )
+    dx, dkernel = pull(jnp.ones_like(y))
+    assert not y[:, 0].any() and not dx[:, 0].any() and y[:, 1].any()
+    assert np.isfinite(y).all() and np.isfinite(dx).all() and np.isfinite(dkernel).all()
+
+
 @pytest.mark.parametrize("small", [1e-2, 1e-4])
 def test_rows_that_are_one_sequence_may_be_of_any_sizes(small):
     x, kernel = arrays(256, "circular", batch=2, dtype=jnp.bfloat16)
