@@ -9,8 +9,8 @@ published test accuracy (%): gconv,sgconv 89.20 (Li et al. 2022), ssm 89.31 (S5,
 published task by task (85.69 on average over LRA, Miralles-González et al. 2025), transformer 64.27 (Tay et al. 2021),
 65.21 (re-run for Mega, Ma et al. 2022). Guessing scores 50. LRA validates on the test split; here a tenth of the
 training reviews is held out.
-expected time: gconv's full 50,000 steps took nine minutes on one H100, the others' have not been run; a 2-core CPU
-would take days.
+expected time: gconv's full 50,000 steps took nine minutes on one H100, with layer norm in the place of batch norm; the
+others' have not been run; a 2-core CPU would take days.
   :MIXER,smoke  under a minute on a CPU, without a download.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 

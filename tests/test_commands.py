@@ -26,7 +26,7 @@ def command(module, *arguments, **environment):
 
 
 @pytest.mark.parametrize("theirs", ["", "glibc.malloc.check=0"])
-def test_a_training_process_has_the_fast_allocator_or_the_users_own(tmp_path, theirs):
+def test_a_training_process_has_the_fast_allocator_or_the_users_own(theirs):
     script = (
         "import os, sys; from gconv import cli; cli.restart_with_fast_malloc(); print(os.environ['GLIBC_TUNABLES'])"
     )

@@ -148,6 +148,7 @@ def fused_length(length: int, boundary: str) -> int:
 # the FFT at 4 taps, 1.1 to 2.0 at 8, 2.3 to 4.2 at 16; `direct` 8 to 19 at 4 (experiments/records/benchmark/ops.md).
 MOST_SHIFTS = 4
 # On an H100, float32, lengths 256 to 16384: 0.2 at 4 taps, 0.2 to 0.3 at 8, 0.3 to 0.5 at 16; `direct` 2 to 2.5 at 4.
+# All of these, on either, are of an earlier form of `_shift`, which summed a tap's gradient at once.
 MOST_SHIFTS_ON_GPU = 16
 # Beside an earlier form of the fused kernel in bfloat16, at 256 to 4096, that time in float32 is 0.5 to 0.9 at 8 taps,
 # 1.0 to 1.8 at 16.
@@ -193,7 +194,7 @@ def _shift(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:
         before = taps - 1 if boundary == "causal" else taps // 2
         x = jnp.pad(x, ((0, 0), (0, 0), (before, padded - length + taps - 1 - before)))
     # Each block has its copy of the kernel, whose gradient is summed in the block first and over blocks then: over
-    # 65,536 tokens at once it had an error of 3e-6. Without the barrier XLA makes one sum of both.
+    # 65,536 tokens at once the benchmark's had an error of 3e-6. Without the barrier XLA makes one sum of both.
     copies = jax.lax.optimization_barrier(jnp.broadcast_to(kernel[:, :, None], (channels, taps, blocks)))
     shifted = (x[..., k : k + padded].reshape(batch, channels, blocks, block) for k in range(taps))
     y = sum((copies[:, k, :, None] * part for k, part in enumerate(shifted)), start=jnp.zeros((), x.dtype))
