@@ -32,6 +32,7 @@ Records = list[dict[str, Any]]
 
 
 class Cell(NamedTuple):
+    chosen: str  # the point of the sweep, by its values
     accuracies: dict[int, float]  # by seed
     results: Records  # of the finished runs
     failed: int
@@ -71,12 +72,22 @@ def cells(records: Records) -> dict[tuple[str, str], Cell]:
         chosen = [r for r in records if (r["row"], r["column"]) == key and r["selected"]]
         finished = [r for r in chosen if r["state"] == "finished"]
         found[key] = Cell(
+            _values(finished[0]["swept"]) if finished else "",
             {r["seed"]: r["result"]["test_accuracy"] for r in finished},
             [r["result"] for r in finished],
             sum(r["state"] == "failed" for r in chosen),
             len({r["seed"] for r in records}),
         )
     return found
+
+
+def _values(point: dict[str, Any]) -> str:
+    """Of a point of a sweep, each once."""
+    return ", ".join(dict.fromkeys(_number(value) for value in point.values()))
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def winner(column: dict[str, Cell], control: Sequence[str] = ()) -> str | None:
@@ -143,18 +154,25 @@ COSTS = {
 
 
 def lines_of(records: Records, table: grid.Table) -> tuple[list[str], list[list[str]]]:
-    """The table's heads, and its rows as text: accuracies, the significantly best as `**…**`, and costs."""
+    """Heads, and rows as text: accuracies, the significantly best as `**…**`, the sweep's chosen point, and costs."""
     rows, columns, found, best = grid_of(records, table.control)
+    choice = ["chosen"] if len(_points(records)) > 1 else []
     lines = []
     for row in rows:
         texts = [f"**{shown(found[row, c])}**" if best[c] == row else shown(found[row, c]) for c in columns]
+        texts += [" / ".join(found[row, c].chosen or "–" for c in columns) for _ in choice]
         lines.append([row, *texts, *_costs([found[row, c] for c in columns])])
     chances = []
     for c in columns:
         results = [result for row in rows for result in found[row, c].results]
         chances.append(f"{100 * results[0]['chance']:.1f}" if results else "–")
-    lines.append(["guessing", *chances, *([""] * len(COSTS))])
-    return ["", *(f"{c} (%)" for c in columns), *COSTS], lines
+    lines.append(["guessing", *chances, *([""] * len([*choice, *COSTS]))])
+    return ["", *(f"{c} (%)" for c in columns), *choice, *COSTS], lines
+
+
+def _points(records: Records) -> Records:
+    """Of the sweep."""
+    return list({json.dumps(r["swept"]): r["swept"] for r in records}.values())
 
 
 def _costs(of_row: list[Cell]) -> list[str]:
@@ -188,13 +206,12 @@ def facts(records: Records, table: grid.Table) -> str:
         f"Mean test accuracy ± half of the 95% interval over {len({r['seed'] for r in records})} seeds{range_of}; costs"
         " are given column by column where they differ, or as a range."
     ]
-    points = list({json.dumps(r["swept"]): r["swept"] for r in records}.values())
-    if len(points) > 1:
-        tried = "; ".join(", ".join(f"{field} {value:g}" for field, value in point.items()) for point in points)
-        lines.append(f"Chosen for each cell on validation, with the first seed, out of: {tried}.")
-        chosen = {(r["row"], r["column"]): r["swept"] for r in records if r["selected"] and r["state"] == "finished"}
-        last = sum(swept == points[-1] for swept in chosen.values())
-        lines.append(f"In {last} of {len(chosen)} cells that was the last of them.")
+    if len(points := _points(records)) > 1:
+        fields = ", ".join(field.rpartition(".")[2] for field in points[0])
+        tried = "; ".join(map(_values, points))
+        lines.append(
+            f"Chosen for each cell on validation, with the first seed, out of ({fields}, equal ones once): {tried}."
+        )
     if results:
         sources = dict.fromkeys(f"{r['data']['name']}: {r['data']['source']}" for r in results)
         lines.append("Data: " + "; ".join(sources) + ".")
@@ -225,7 +242,8 @@ def as_csv(records: Records, table: grid.Table) -> str:
     rows, columns, found, best = grid_of(records, table.control)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["row", "column", "mean", "half", "best", "finished", "failed", "seeds", "chance", *COSTS.values()])
+    heads = ["row", "column", "chosen", "mean", "half", "best", "finished", "failed", "seeds", "chance"]
+    writer.writerow([*heads, *COSTS.values()])
     for row, c in itertools.product(rows, columns):
         cell = found[row, c]
         score = [f"{cell.mean:.5f}", f"{cell.half:.5f}"] if cell.accuracies else ["", ""]
@@ -233,7 +251,7 @@ def as_csv(records: Records, table: grid.Table) -> str:
         figures = [
             statistics.median(r[n] for r in cell.results) if cell.results else "" for n in ("chance", *COSTS.values())
         ]
-        writer.writerow([row, c, *score, best[c] == row, *counts, *figures])
+        writer.writerow([row, c, cell.chosen, *score, best[c] == row, *counts, *figures])
     return out.getvalue()
 
 

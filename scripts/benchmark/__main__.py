@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
         lengths = _lengths(operator.LENGTHS)
         for length in lengths:
             rows += operator.measure(length, _ROUNDS.value, _SECONDS.value)
-        text = f"{operator.table(rows)}\n\n{operator.by_method(rows)}"
+        text = "\n\n".join(show(rows) for show in (operator.table, operator.by_method, operator.crossovers))
         if {1024, 4096} <= set(lengths):
             found = operator.bars(rows)
     elif what == "step":

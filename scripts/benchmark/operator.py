@@ -315,6 +315,31 @@ def by_method(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def crossovers(rows: list[dict[str, Any]]) -> str:
+    """From which measured length on global_conv's fastest method is faster than the fastest attention, and stays so."""
+    lines = ["| faster than every attention from length | forward | with gradient |", "|---|---:|---:|"]
+    for dtype, itemsize in (("float32", 4), ("bf16", 2)):
+        alike = [row for row in rows if _itemsize(row) == itemsize and "taps" not in row and row["method"] != COPY]
+        for boundary in BOUNDARIES:
+            found = [_crossover(alike, boundary, which) for which in ("forward", "gradient")]
+            if any(found):
+                shown = (f"{length:,}" if length else "none" for length in found)
+                lines.append(f"| {boundary}, {dtype} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def _crossover(rows: list[dict[str, Any]], boundary: str, which: str) -> int | None:
+    """The smallest length at which, as at all greater ones where attention was run, the convolution is faster."""
+    found = None
+    for length in sorted({row["length"] for row in rows if not row["boundary"]}, reverse=True):
+        here = [row for row in rows if row["length"] == length]
+        ours = [r[which] for r in here if r["boundary"] == boundary and "global_conv" in r["method"]]
+        if not ours or min(ours) >= min(row[which] for row in here if not row["boundary"]):
+            break
+        found = length
+    return found
+
+
 def by_length(rows: list[dict[str, Any]]) -> str:
     """What mixing tokens alone takes with its gradient: the convolution by FFT and by its sum, and attention."""
     shown = {

@@ -128,7 +128,7 @@ def test_a_file_that_holds_something_else_is_named(tmp_path):
 
 def test_an_interval_beyond_what_there_is_gives_way_to_the_range():
     def cell(*accuracies):
-        return table.Cell(dict(enumerate(accuracies)), [], 0, len(accuracies))
+        return table.Cell("", dict(enumerate(accuracies)), [], 0, len(accuracies))
 
     assert table.shown(cell(0.16, 0.99, 0.99)) == "71.3 (16.0 to 99.0)"
     assert table.shown(cell(0.999, 1.0, 0.998)) == "99.9 ± 0.2"
@@ -295,10 +295,11 @@ def test_a_sweep_that_has_decided_nothing_leaves_the_output_as_it_is(tmp_path, m
 
 def test_the_table_in_its_three_forms(tmp_path):
     made = records({"a": [0.5, 0.52, 0.51], "b": [0.4, 0.43, 0.41]})
-    tried = [{**r, "swept": {"optim.lr": rate}, "selected": rate == 0.2} for r in made for rate in (0.1, 0.2)]
-    assert "out of: optim.lr 0.1; optim.lr 0.2.\nIn 2 of 2 cells that was the last of them." in table.facts(
-        tried, SMALL
-    )
+    points = [{"model.norm": "batch", "optim.lr": rate, "optim.kernel_lr": rate} for rate in (0.1, 0.2)]
+    tried = [{**r, "swept": point, "selected": point is points[1]} for r in made for point in points]
+    assert "out of (norm, lr, kernel_lr, equal ones once): batch, 0.1; batch, 0.2." in table.facts(tried, SMALL)
+    assert "| a | **51.0 ± 2.5** | batch, 0.2 | 1,000 |" in table.markdown(tried, SMALL)
+    assert 'a,ListOps,"batch, 0.2",0.51000,' in table.as_csv(tried, SMALL)
     text = table.markdown(made, SMALL)
     assert "| a | **51.0 ± 2.5** | 1,000 | 10 | 20 | 5 |" in text and "| b | 41.3 ± 3.8 |" in text
     assert "| guessing | 10.0 |" in text and "out of" not in text  # of a sweep that these records don't know
