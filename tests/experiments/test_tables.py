@@ -306,9 +306,9 @@ def test_the_table_in_its_three_forms(tmp_path):
     assert "6 runs, 6.0 hours of training on a CPU." in text
     assert r"a & \textbf{51.0 $\pm$ 2.5} & 1,000 & 10 & 20 & 5 \\" in table.latex(made, SMALL)
     head, first, second = table.as_csv(made, SMALL).splitlines()
-    assert head.startswith("row,column,mean,half,best,finished,failed,seeds,chance,parameters,")
-    assert first == "a,ListOps,0.51000,0.02484,True,3,0,3,0.1,1000,10.0,20.0,5.0"
-    assert second.startswith("b,ListOps,0.41333,0.03795,False,3,0,3,")
+    assert head.startswith("row,column,chosen,mean,half,best,finished,failed,seeds,chance,parameters,")
+    assert first == "a,ListOps,,0.51000,0.02484,True,3,0,3,0.1,1000,10.0,20.0,5.0"
+    assert second.startswith("b,ListOps,,0.41333,0.03795,False,3,0,3,")
     table.draw(made, SMALL, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000
 
