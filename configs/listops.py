@@ -14,8 +14,8 @@ expected time: the full 80,000 steps need an accelerator and have not been run h
 gconv follows the recipe of LongConv (Fu et al. 2023): 8 × 128, batch norm behind each block, AdamW .01 with .0005 for
 the kernels, 10k of 80k steps warm-up, squash .002, kernel dropout .2. Not as published: one bidirectional kernel a
 channel with the paper's exponential start, where the authors' code has two causal ones with a random start; batches of
-48 for 50, to split over 8 devices. attention has the shape of Amos et al. 2023, transformer that of Tay et al.'s released
-file; both get gconv's data, steps and batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm
+48 for 50, to split over 8 devices. attention has the shape of Amos et al. 2023, transformer that of a file by Tay et
+al.; both get gconv's data, steps and batches, with a learning rate, dropout .1 and gradient clipping of their own. ssm
 follows S5 (Smith et al. 2023), sgconv the recipe of SGConv (batch norm too). The other mixers get gconv's.
 """
 
