@@ -25,9 +25,15 @@ RECORDS = FOLDER / "records"
 
 # Sweeps: for every mixer alike, the kernels' rate with all others.
 RATES = tuple({"optim.lr": rate, "optim.kernel_lr": rate} for rate in (1e-3, 3e-3, 1e-2, 3e-2))
-NORMS_AND_RATES = tuple({"model.norm": norm, **rates} for norm in ("layer", "batch") for rates in RATES[1:])
-OF_CONVOLUTIONS = tuple({"model.norm": "batch", **rates} for rates in RATES[1:3])  # among themselves: their own norm
 RECALL_RATES = tuple({"optim.lr": rate, "optim.kernel_lr": rate} for rate in (2e-3, 6e-3, 2e-2))
+
+
+def with_norms(rates: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """The sweep of these rates with each norm."""
+    return tuple({"model.norm": norm, **point} for norm in ("layer", "batch") for point in rates)
+
+
+OF_CONVOLUTIONS = with_norms(RATES[1:3])[2:]  # among themselves: with batch norm, their own
 
 
 class Part(NamedTuple):

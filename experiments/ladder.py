@@ -3,7 +3,7 @@
 An untied matrix for each channel takes length² · width weights a layer: 4 billion in all at ListOps' full length.
 """
 
-from experiments.grid import NORMS_AND_RATES, Part, Table
+from experiments.grid import RATES, Part, Table, with_norms
 
 BOUNDARY = "model.mixer_options.boundary"
 PERCEPTRON = {"model.mlp_ratio": 2.0}
@@ -22,6 +22,6 @@ TABLE = Table(
         "attention": Part("attention", PERCEPTRON),
     },
     columns={"ListOps": Part("listops")},
-    sweep=NORMS_AND_RATES,
+    sweep=with_norms(RATES[1:]),
     note="All but the last two rows share what follows the mixing of tokens: GELU, then a gated linear unit.",
 )

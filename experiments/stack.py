@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from experiments.grid import RATES, Part, Table
+from experiments.grid import RATES, Part, Table, with_norms
 
-# Around the circle, and no channel meets another but in the norm.
+# Around the circle, and no channel meets another but in a layer norm.
 LETTER: dict[str, Any] = {"model.mixer_options.boundary": "circular", "model.mlp_ratio": 0.0}
 
 TABLE = Table(
@@ -18,8 +18,8 @@ TABLE = Table(
         **{f"attention, {n} layers": Part("attention", {"model.layers": n}) for n in (2, 12, 24)},
     },
     columns={"ListOps": Part("listops")},
-    sweep=RATES,
+    sweep=with_norms(RATES),
     note="The question's: pairs of circular convolutions with a GELU between, a norm before and a residual around each"
-    " pair, and no channel meets another but in the norm. The others have a perceptron in every layer. In the small"
-    " setting all have 32 channels.",
+    " pair; no channel meets another but in a layer norm, with batch norm none. The others have a perceptron in every"
+    " layer. In the small setting all have 32 channels.",
 )
