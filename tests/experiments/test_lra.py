@@ -17,7 +17,15 @@ def test_a_result_stands_in_its_cell_and_the_others_say_not_run():
     def records(row, tasks):
         result = {"test_accuracy": 0.9, "train_seconds": 600.0, "device": "a GPU"}
         return [
-            {"row": row, "column": task, "seed": seed, "selected": True, "state": "finished", "result": result}
+            {
+                "row": row,
+                "column": task,
+                "seed": seed,
+                "swept": {},
+                "selected": True,
+                "state": "finished",
+                "result": result,
+            }
             for task in tasks
             for seed in range(3)
         ]
