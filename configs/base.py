@@ -247,10 +247,11 @@ def attention(config: ConfigDict) -> None:
 def transformer(config: ConfigDict) -> None:
     """The encoder of Vaswani et al. 2017: post-norm, sinusoidal positions, ReLU.
 
-    On Long Range Arena it has the sizes reported for Tay et al. 2021, and the data, steps and batches of gconv. The
-    files that they released train for 5,000 × 32 on ListOps and Retrieval, 20,000 × 32 on Text, 35,000 × 256 on Image,
-    62,400 × 512 on Pathfinder and 500,000 × 64 on Path-X; they start Image from 1 × 32 with one head, and Pathfinder
-    has 1 × 128 with projections of half the width, where 1 × 128 with 8 heads and 4 × 32 are reported.
+    On Long Range Arena it has the sizes reported for Tay et al. 2021, on ListOps those of the file that they released
+    (6 layers), and the data, steps and batches of gconv. Their files train for 5,000 × 32 on ListOps and Retrieval,
+    20,000 × 32 on Text, 35,000 × 256 on Image, 62,400 × 512 on Pathfinder and 500,000 × 64 on Path-X; they start Image
+    from 1 × 32 with one head, and Pathfinder has 1 × 128 with projections of half the width, where 1 × 128 with 8 heads
+    and 4 × 32 are reported.
     """
     _set(config, _attention(rotary=False))
     config.model.mlp_ratio = 4.0

@@ -28,12 +28,11 @@ RATES = tuple({"optim.lr": rate, "optim.kernel_lr": rate} for rate in (1e-3, 3e-
 RECALL_RATES = tuple({"optim.lr": rate, "optim.kernel_lr": rate} for rate in (2e-3, 6e-3, 2e-2))
 
 
-def with_norms(rates: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """The sweep of these rates with each norm."""
-    return tuple({"model.norm": norm, **point} for norm in ("layer", "batch") for point in rates)
-
-
-OF_CONVOLUTIONS = with_norms(RATES[1:3])[2:]  # among themselves: with batch norm, their own
+def with_norms(
+    rates: Sequence[dict[str, Any]], norms: Sequence[str] = ("layer", "batch")
+) -> tuple[dict[str, Any], ...]:
+    """The sweep of these rates with each of the norms."""
+    return tuple({"model.norm": norm, **point} for norm in norms for point in rates)
 
 
 class Part(NamedTuple):

@@ -101,7 +101,11 @@ def test_the_convolution_is_ahead_from_where_it_stays_so():
         rows += [at | {"method": operator.COPY, "boundary": "", "gradient": 0.0}]
         if attention:
             rows += [at | {"method": "jax.nn attention", "boundary": "", "gradient": attention, "forward": 5.0}]
-    assert operator.crossovers(rows).splitlines()[2:] == ["| circular, float32 | none | 256 |"]
+    behind = {"method": "global_conv bcl", "boundary": "causal", "length": 256, "forward": 9.0, "gradient": 9.0}
+    assert operator.crossovers([*rows, behind]).splitlines()[2:] == [
+        "| circular, float32 | none | 256 |",
+        "| causal, float32 | none | none |",
+    ]
 
 
 def test_models_of_a_step_have_equal_parameters():
