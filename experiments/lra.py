@@ -71,6 +71,7 @@ class Device(NamedTuple):
     chips: int
 
 
+H100 = Device(989e12, 67e12, 3.35e12, 1)  # on which steps were measured
 DEVICES = {
     "one H200": Device(989e12, 67e12, 4.8e12, 1),
     # No float32 rate of the vector unit is published for TPUs: a thirty-second of the matrix unit's is assumed.
@@ -98,8 +99,8 @@ class Cost(NamedTuple):
     moved: float  # bytes
 
 
-def training(config: Any) -> Cost:
-    """Of a config with gconv's or attention's blocks; ValueError for another mixer's.
+def training(config: Any, evaluation: bool = True) -> Cost:
+    """Of a config with gconv's or attention's blocks, with or without validation and test; ValueError for others.
 
     Bytes: each dense layer and attention read and write what they must once, in bf16; a convolution by FFT passes its
     float32 activations eight times (pad and transform, product, back, real and complex); norm, activation and residual
@@ -124,7 +125,7 @@ def training(config: Any) -> Cost:
     generated = config.data.options.get("held_out")  # as many for either split
     validation, test = (generated, generated) if generated else HELD_OUT[config.data.name]
     evaluated = validation * math.ceil(config.steps / config.eval_every) + test
-    forwards = 3.0 * config.batch_size * config.steps + evaluated
+    forwards = 3.0 * config.batch_size * config.steps + evaluated * evaluation
     return Cost(forwards * (total - ffts), forwards * ffts, forwards * documents * moved)
 
 
@@ -151,7 +152,17 @@ def measurements() -> list[str]:
     for row in TABLE.rows:
         texts = [f"{minutes(found[row, task]):.0f} min" if (row, task) in found else "not run" for task in CONFIGS]
         lines.append(f"| {row} | " + " | ".join(texts) + " |")
-    return [*lines, "", record["note"]] if "note" in record else lines
+    return [*lines, "", record["note"], "", _beside_projection(found)]
+
+
+def _beside_projection(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """How the measured times stand to what `hours` gives for the same steps and card, which judges the projections."""
+    ratios: dict[str, list[str]] = {}
+    for (row, task), measured in found.items():
+        projected = hours(training(CONFIGS[task].get_config(TABLE.rows[row].names), evaluation=False), H100)
+        ratios.setdefault(row, []).append(f"{minutes(measured) / 60 / projected:.1f} on {task}")
+    shown = "; ".join(f"{row} {', '.join(of_tasks)}" for row, of_tasks in ratios.items())
+    return f"Measured ÷ projected, by the formulas below for an H100 and these steps alone: {shown}."
 
 
 def results(records: list[dict[str, Any]]) -> list[str]:

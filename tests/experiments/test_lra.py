@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from configs import image, probes, text
+from configs import image, listops, probes, text
 from experiments import grid, lra
 from gconv.training.match import parameters, spec_of
 from gconv.training.step import build_model
@@ -59,6 +59,7 @@ def test_a_run_is_three_times_the_forward_passes_of_its_batches_and_once_those_o
     examples = 3 * config.steps * config.batch_size + 3 * 5_000 + 10_000  # it validates every 200 of 600 steps
     assert cost.products + cost.ffts == pytest.approx(examples * flops.fft)
     assert (cost.ffts > 0) == (mixer == "gconv")
+    assert lra.training(config, evaluation=False).moved / cost.moved == pytest.approx(1 - 25_000 / examples)
     config.batch_size *= 2
     assert lra.training(config).moved / cost.moved == pytest.approx(1 + 3 * config.steps * 32 / examples)
 
@@ -85,6 +86,13 @@ def test_hours_follow_chips_and_the_slower_of_arithmetic_and_memory():
     assert lra.hours(cost, fast._replace(chips=4)) == pytest.approx(hours / 4)
     slow = lra.Device(bf16=1e6, fft=2e6, bandwidth=1e30, chips=1)
     assert lra.hours(cost, slow) == pytest.approx((cost.products / 1e6 + cost.ffts / 2e6) / lra.REACHED / 3600)
+
+
+def test_measured_times_stand_beside_what_is_projected_for_their_steps():
+    measured = {"steps": 80_000, "seconds": 0.5}
+    projected = lra.hours(lra.training(listops.get_config("gconv"), evaluation=False), lra.H100)
+    shown = f": gconv {0.5 * 80_000 / 3600 / projected:.1f} on ListOps."
+    assert lra._beside_projection({("gconv", "ListOps"): measured}).endswith(shown)
 
 
 def test_the_published_attention_on_image_is_as_small_as_the_answer_says():
