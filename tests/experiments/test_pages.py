@@ -545,15 +545,29 @@ def test_what_the_answer_says_of_pictures_is_in_the_records():
             points, apart = difference(table.cells(grid.read_records("mixing", "small")), other, row, "Text")
             assert round(points) == 3 and not apart
     assert round(mixing["gated conv, perceptron"] - mixing["conv–GELU–conv, no mixing"]) == 4
-    short = functools.partial(difference, table.cells(grid.read_records("nonlinearity", "small")), column="ListOps")
-    assert short("identity", "relu") == (pytest.approx(2.5, abs=0.1), True)
-    assert short("identity", "gelu") == (pytest.approx(1.4, abs=0.1), False)
-    between = means("nonlinearity")
-    assert round(between["gelu"] - between["identity"]) == 3 and 0.4 < between["gelu"] - between["relu"] < 0.6
-    assert "| gelu | 39.7 ± 0.4 | 53.5 ± 5.9 | **30.6" in (RECORDS / "nonlinearity/small.md").read_text()
     reach = means("truncation")
     gains = [reach[f"{taps} taps"] - reach["1 taps"] for taps in (3, 31, 63, "all")]
     assert [round(gain) for gain in gains] == [10, 16, 20, 20]
+
+
+def test_what_the_answer_says_of_the_nonlinearity_is_in_the_records():
+    cells = table.cells(grid.read_records("nonlinearity", "small"))
+    assert {cell.chosen.partition(",")[0] for cell in cells.values()} == {"batch"}
+    assert f"{100 * cells['identity', 'ListOps'].mean:.1f}" == "42.9"
+    for sigma in ("relu", "gelu"):
+        for column, low, high, apart in (
+            ("ListOps", 0.3, 0.8, False),
+            ("Text", -0.5, 0.5, False),
+            ("Image", 9, 10, True),
+        ):
+            points, set_apart = difference(cells, sigma, "identity", column)
+            assert low < points < high and set_apart == apart
+    assert all(57 < 100 * cell.mean < 58 for (_, column), cell in cells.items() if column == "Text")
+    assert not difference(cells, "gelu", "relu", "Image")[1]
+    of_all = table.cells(grid.read_records("main", "small"))
+    assert all(
+        57 < 100 * of_all[row, "Text"].mean < 58.1 for row in ("gconv", "attention, modern", "attention, original")
+    )
 
 
 def test_what_the_answer_says_of_full_models_is_in_the_records():

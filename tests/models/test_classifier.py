@@ -49,6 +49,18 @@ def batch(vocabulary=11, length=16):
     return jnp.asarray(rng.integers(0, vocabulary, (4, length)), jnp.uint8), jnp.array([16, 9, 1, 5])
 
 
+@pytest.mark.parametrize("norm, activation", [("batch", "identity"), ("layer", "identity"), ("batch", "gelu")])
+def test_without_a_nonlinearity_and_with_batch_norm_scores_are_a_sum_over_tokens(norm, activation):
+    options = {"boundary": "bidirectional", "kernel_options": {"scale": 0.3}, "activation": activation}
+    model = classifier(PlainGlobalConv, options, norm=norm, mlp_ratio=0.0)
+    a = jnp.full((1, 16), 3, jnp.uint8)
+    b, c = a.at[0, 2].set(7), a.at[0, 9].set(5)
+    scores = model(jnp.concatenate([a, b, c, b.at[0, 9].set(5)]), jnp.full(4, 16))
+    interaction, effect = scores[3] - scores[1] - scores[2] + scores[0], scores[1] - scores[0]
+    ratio = float(jnp.linalg.norm(interaction) / jnp.linalg.norm(effect))
+    assert ratio < 1e-5 if (norm, activation) == ("batch", "identity") else ratio > 1e-2
+
+
 @pytest.mark.parametrize("mixer", [GCONV, ATTENTION])
 @pytest.mark.parametrize("vocabulary", [11, 0])
 def test_what_stands_in_the_padding_has_no_influence(mixer, vocabulary):
