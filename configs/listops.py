@@ -70,7 +70,7 @@ def small(config: ConfigDict) -> None:
 
 
 def quickstart(config: ConfigDict) -> None:
-    """Short expressions and one recipe for every mixer.
+    """Short expressions, one recipe and budget, and for gconv and attention the norm and rate that suit each.
 
     At length = features = 64 a bidirectional kernel and its skip, 2 · 64 · 64 weights, plus a GLU weigh what the four
     projections of attention do, but for 128 biases, so both share the rest of the block and the parameters.
@@ -82,3 +82,8 @@ def quickstart(config: ConfigDict) -> None:
     config.eval_every = config.checkpoint_every = 100
     config.log_every = 20
     config.model.mlp_ratio = 4.0
+    # Out of two norms and four rates, by validation (`experiments.quickstart`). Other mixers keep the small setting's.
+    if config.mixer in ("gconv", "attention"):
+        config.model.norm = "batch"
+    if config.mixer == "gconv":
+        base.rates(config, 3e-2, 3e-2, config.optim.weight_decay)

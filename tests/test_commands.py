@@ -170,14 +170,25 @@ def test_wilson_interval():
     assert compare.wilson_interval(0.0, 10)[1] == pytest.approx(0.2775, abs=1e-4)
 
 
-def test_the_quickstart_compares_equals():
+def test_the_quickstart_compares_equals_each_at_the_rate_that_its_table_chose():
     from configs import listops
+    from experiments import grid
 
     gconv, attention = (listops.get_config(f"{mixer},quickstart") for mixer in ("gconv", "attention"))
     different = {name for name, value in gconv.to_dict().items() if value != attention.to_dict()[name]}
-    assert different == {"mixer", "model"}
-    model, other = gconv.model.to_dict(), attention.model.to_dict()
-    assert {name for name in model if model[name] != other[name]} == {"mixer", "mixer_options"}
+    assert different == {"mixer", "model", "optim"}
+    for part, fields in (("model", {"mixer", "mixer_options"}), ("optim", {"lr", "kernel_lr"})):
+        of_gconv, of_attention = gconv[part].to_dict(), attention[part].to_dict()
+        assert {name for name in of_gconv if of_gconv[name] != of_attention[name]} == fields
+    table = grid.table("quickstart")
+    for row, _, points in grid.runs(table, "small"):
+        chosen = {
+            json.dumps(r["swept"])
+            for r in grid.read_records("quickstart", "small")
+            if r["row"] == row and r["selected"]
+        }
+        (run,) = (point[0] for point in points if json.dumps(point[0].swept) in chosen)
+        assert grid.config_of(run).to_dict() == {"gconv": gconv, "attention": attention}[row].to_dict()
 
 
 def test_the_quickstarts_parameters_are_equal_within_5_percent():
