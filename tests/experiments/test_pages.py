@@ -453,6 +453,16 @@ def test_what_the_answer_says_of_longer_training_is_in_the_records():
     assert round(100 * (both[0] / both[1] - 1)) == 11
 
 
+def test_what_the_pages_say_of_larger_models_is_in_the_records():
+    cells = table.cells(grid.read_records("quickstart", "small"))
+    gconv, attention = (cells[row, "ListOps"] for row in ("gconv", "attention"))
+    assert difference(cells, "gconv", "attention", "ListOps") == (pytest.approx(5, abs=0.2), True)
+    assert round(100 * gconv.mean) == 58
+    assert (gconv.chosen, attention.chosen) == ("batch, 0.03", "batch, 0.003")
+    of_main = table.cells(grid.read_records("main", "small"))["gconv", "ListOps"]
+    assert 10 < gconv.results[0]["parameters"] / of_main.results[0]["parameters"] < 12
+
+
 def test_what_the_answer_says_of_norms_is_in_the_records():
     cells = table.cells(grid.read_records("norms", "small"))
     at = ("ListOps", "ListOps at .01", "ListOps at .03")
