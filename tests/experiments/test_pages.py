@@ -338,8 +338,22 @@ def test_what_the_answer_says_of_recall_by_size_is_in_the_records():
 
 def test_what_the_answer_says_of_mixing_channels_is_in_the_records():
     cells = table.cells(grid.read_records("mixing", "small"))
-    points, apart = difference(cells, "conv–GELU–GLU, perceptron", "conv–GELU–conv, perceptron", "Image")
-    assert round(points) == 2 and apart
+    none, perceptron, glu, both, gated = (row for row, column in cells if column == "Image")
+    assert none == "conv–GELU–conv, no mixing" and gated == "gated conv, perceptron"
+    gains = {row: difference(cells, row, none, "ListOps") for row in (glu, perceptron, both)}
+    assert [round(points) for points, _ in gains.values()] == [3, 5, 6]
+    assert [apart for _, apart in gains.values()] == [False, False, True]
+    for row in (none, perceptron, glu):
+        points, apart = difference(cells, both, row, "Image")
+        assert round(points) == 2 and apart
+        assert abs(difference(cells, row, none, "Image")[0]) < 1
+        points, apart = difference(cells, gated, row, "Text")
+        assert round(points) in (5, 6) and apart
+    assert difference(cells, gated, both, "Text") == (pytest.approx(3, abs=0.3), False)
+    layer = {(row, column) for (row, column), cell in cells.items() if cell.chosen.startswith("layer")}
+    assert layer == {(gated, "Text"), (gated, "Image")}
+    parameters = [cells[row, "ListOps"].results[0]["parameters"] for row in (glu, perceptron, both)]
+    assert min(parameters) > 13_000 and max(parameters) < 26_000
 
 
 def test_what_the_answer_says_of_wide_recall_is_in_the_records():
@@ -536,23 +550,9 @@ def test_what_the_answer_says_of_pictures_is_in_the_records():
         assert all(len(cell.accuracies) == 3 for cell in found.values())
         return {row: 100 * cell.mean for row, cell in found.items()}
 
-    mixing = means("mixing")
-    assert "| **62.1" in (RECORDS / "mixing/small.md").read_text()
-    text = [
-        {
-            r: 100 * c.mean
-            for (r, column), c in table.cells(grid.read_records(name, "small")).items()
-            if column == "Text"
-        }
-        for name in ("mixing", "kernels", "boundaries")
-    ]
-    assert text[0].pop("gated conv, perceptron") - max(text[0].values()) > 4.5
-    assert all(max(found.values()) - min(found.values()) < 1 for found in text[1:])
-    for row in ("conv–GELU–conv, no mixing", "conv–GELU–conv, perceptron"):
-        for other in ("conv–GELU–GLU", "conv–GELU–GLU, perceptron"):
-            points, apart = difference(table.cells(grid.read_records("mixing", "small")), other, row, "Text")
-            assert round(points) == 3 and not apart
-    assert round(mixing["gated conv, perceptron"] - mixing["conv–GELU–conv, no mixing"]) == 4
+    kernels = table.cells(grid.read_records("kernels", "small"))
+    text = [100 * cell.mean for (_, column), cell in kernels.items() if column == "Text"]
+    assert max(text) - min(text) < 1
     reach = means("truncation")
     gains = [reach[f"{taps} taps"] - reach["1 taps"] for taps in (3, 31, 63, "all")]
     assert [round(gain) for gain in gains] == [10, 16, 20, 20]
