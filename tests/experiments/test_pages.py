@@ -283,22 +283,33 @@ def test_what_the_answer_says_of_stacks_is_in_the_records():
 
 def test_what_the_answer_says_of_kernels_is_in_the_records():
     records = grid.read_records("kernels", "small")
-    found = [cell for (_, column), cell in table.cells(records).items() if column == "ListOps"]
-    means = [cell.mean for cell in found]
-    assert len(found) == 7 and max(means) - min(means) < 0.02 and all(len(cell.accuracies) == 3 for cell in found)
+    cells = table.cells(records)
+    assert len(cells) == 21 and all(len(cell.accuracies) == 3 for cell in cells.values())
+    free, random, scales, resolutions, implicit, diagonal, fourier = (row for row, column in cells if column == "Image")
+    short = {row: 100 * cell.mean for (row, column), cell in cells.items() if column == "ListOps"}
+    lower = [short.pop(row) for row in (implicit, fourier)]
+    assert max(short.values()) - min(short.values()) < 0.5
+    assert all(1.5 < min(short.values()) - mean < 2.5 for mean in lower)
+    for row in (free, random, scales, diagonal, implicit):
+        points, apart = difference(cells, fourier, row, "Image")
+        assert points > 4 and apart
+    assert not difference(cells, fourier, resolutions, "Image")[1]
+    for row, column, points in (
+        (fourier, "Image", 5),
+        (resolutions, "Image", 3),
+        (implicit, "Image", -2),
+        (resolutions, "Text", 3),
+    ):
+        ahead, apart = difference(cells, row, free, column)
+        assert round(ahead) == points and apart
+    assert max(cells[row, "Text"].mean for row in short) == cells[resolutions, "Text"].mean
+    assert not any(difference(cells, random, free, column)[1] for column in ("ListOps", "Text", "Image"))
     at = {
-        (r["row"].split()[0], r["swept"]["optim.kernel_lr"]): r["result"]["test_accuracy"]
+        (r["row"], r["swept"]["optim.kernel_lr"]): 100 * r["result"]["test_accuracy"]
         for r in records
-        if r["column"] == "ListOps" and r["seed"] == 0
+        if r["column"] == "Image" and r["seed"] == 0
     }
-    assert round(100 * (at["free", 0.003] - at["Fourier", 0.003])) == 5
-    assert round(100 * (at["free", 0.03] - at["implicit", 0.03])) == 8
-    pictures = {row: cell for (row, column), cell in table.cells(records).items() if column == "Image"}
-    means = {row.split()[0]: cell.mean for row, cell in pictures.items() if "random" not in row}
-    assert len(pictures) == 7 and all(len(cell.accuracies) == 3 for cell in pictures.values())
-    fourier, *others = sorted(means.values(), reverse=True)
-    assert fourier == means["Fourier"] and others[0] == means["multi-resolution"] and fourier - others[1] > 0.02
-    assert min(others) == means["implicit"] and round(100 * (fourier - min(others))) == 6
+    assert round(at[free, 0.003] - at[fourier, 0.003]) == 1 and round(at[free, 0.03] - at[implicit, 0.03]) == 10
 
 
 def test_what_the_answer_says_of_reach_is_in_the_records():
@@ -555,9 +566,6 @@ def test_what_the_answer_says_of_pictures_is_in_the_records():
         assert all(len(cell.accuracies) == 3 for cell in found.values())
         return {row: 100 * cell.mean for row, cell in found.items()}
 
-    kernels = table.cells(grid.read_records("kernels", "small"))
-    text = [100 * cell.mean for (_, column), cell in kernels.items() if column == "Text"]
-    assert max(text) - min(text) < 1
     reach = means("truncation")
     gains = [reach[f"{taps} taps"] - reach["1 taps"] for taps in (3, 31, 63, "all")]
     assert [round(gain) for gain in gains] == [10, 16, 20, 20]
