@@ -7,6 +7,8 @@ from experiments.grid import RATES, Part, Table, with_norms
 
 MIXERS = {
     "gconv": "gconv",
+    "gconv, multi-resolution kernel": "gconv,multi_resolution",
+    "gconv, Fourier kernel": "gconv,fourier",
     "gconv, plain (the question's)": "gconv_plain",
     "gconv, gated": "gated",
     "gconv + attention (hybrid)": "hybrid",

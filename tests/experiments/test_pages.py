@@ -441,7 +441,7 @@ def test_what_the_answer_says_of_every_mixer_is_in_the_records():
     ahead = functools.partial(difference, cells)
     modern, original, plain = "attention, modern", "attention, original", "gconv, plain (the question's)"
     hybrid, local, space = "gconv + attention (hybrid)", "local convolution", "state space (S5)"
-    assert len(cells) == 30 and all(len(cell.accuracies) == 3 for cell in cells.values())
+    assert len(cells) == 36 and all(len(cell.accuracies) == 3 for cell in cells.values())
 
     def apart(one, others, column, low, high):
         """Whether a row is so many points ahead of each of the others, and set apart from it."""
@@ -463,8 +463,11 @@ def test_what_the_answer_says_of_every_mixer_is_in_the_records():
     assert apart(local, others, "Text", 4, 11) and apart(local, ("gconv", modern), "Text", 8, 9)
     widths = [configs.text.get_config(f"{name},small,match=parameters").model.features for name in ("gconv", "local")]
     assert widths == [16, 34]
-    others = [row for row, column in cells if column == "Image" and row != space]
+    resolutions, fourier = "gconv, multi-resolution kernel", "gconv, Fourier kernel"
+    others = [row for row, column in cells if column == "Image" and row not in (space, resolutions, fourier)]
     assert apart(space, others, "Image", 3, 11) and round(100 * cells[space, "Image"].mean) == 38
+    assert apart(resolutions, (space,), "Image", 1, 1.5) and apart(resolutions, (modern, original), "Text", 2, 3)
+    assert not any(ahead(resolutions, row, "ListOps")[1] for row in (modern, original))
     for row in ("gconv", hybrid):
         assert apart(row, (modern,), "Image", 5.4, 5.8) and apart(row, (original,), "Image", 0.5, 0.9)
     assert round(ahead("gconv", plain, "Image")[0]) == 3 and apart("gconv", ("FNet", local), "Image", 6.5, 8)
