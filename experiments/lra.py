@@ -152,7 +152,7 @@ def measurements() -> list[str]:
     for row in TABLE.rows:
         texts = [f"{minutes(found[row, task]):.0f} min" if (row, task) in found else "not run" for task in CONFIGS]
         lines.append(f"| {row} | " + " | ".join(texts) + " |")
-    return [*lines, "", record["note"], "", _beside_projection(found)]
+    return [*lines, *(["", record["note"]] if "note" in record else []), "", _beside_projection(found)]
 
 
 def _beside_projection(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:

@@ -95,6 +95,15 @@ def test_measured_times_stand_beside_what_is_projected_for_their_steps():
     assert lra._beside_projection({("gconv", "ListOps"): measured}).endswith(shown)
 
 
+def test_a_record_of_measured_steps_needs_no_note(monkeypatch):
+    rows = [{"task": "ListOps", "model": "gconv", "steps": 80_000, "seconds": 0.009}]
+    monkeypatch.setattr(lra, "read_json", lambda path: {"device": "a card", "rows": rows})
+    *_, gconv, _, _, _, empty, ratios = lra.measurements()
+    assert (
+        gconv.startswith("| gconv | 12 min | not run |") and empty == "" and ratios.startswith("Measured ÷ projected")
+    )
+
+
 def test_the_published_attention_on_image_is_as_small_as_the_answer_says():
     assert round(parameters(image.get_config("attention")) / 1e3) == 151
     assert round(parameters(image.get_config("gconv")) / 1e6, 1) == 9.5

@@ -467,7 +467,12 @@ def test_what_the_answer_says_of_every_mixer_is_in_the_records():
     others = [row for row, column in cells if column == "Image" and row not in (space, resolutions, fourier)]
     assert apart(space, others, "Image", 3, 11) and round(100 * cells[space, "Image"].mean) == 38
     assert apart(resolutions, (space,), "Image", 1, 1.5) and apart(resolutions, (modern, original), "Text", 2, 3)
-    assert not any(ahead(resolutions, row, "ListOps")[1] for row in (modern, original))
+    assert apart(resolutions, ("gconv", hybrid), "Image", 4, 5) and apart(fourier, ("gconv",), "Image", 2, 3)
+    assert apart("gconv", (resolutions,), "ListOps", 2, 2.5)
+    assert ahead("gconv", fourier, "ListOps") == (pytest.approx(3, abs=0.2), False)
+    convolutions = {row for row, _ in cells if "gconv" in row} | {local, space}
+    layer = {cell for cell in cells if cell[0] in convolutions} - batch
+    assert layer == {("gconv, gated", "Image"), (fourier, "Text")}
     for row in ("gconv", hybrid):
         assert apart(row, (modern,), "Image", 5.4, 5.8) and apart(row, (original,), "Image", 0.5, 0.9)
     assert round(ahead("gconv", plain, "Image")[0]) == 3 and apart("gconv", ("FNet", local), "Image", 6.5, 8)
@@ -597,6 +602,10 @@ def test_what_the_answer_says_of_the_nonlinearity_is_in_the_records():
             assert low < points < high and set_apart == apart
     assert all(57 < 100 * cell.mean < 58 for (_, column), cell in cells.items() if column == "Text")
     assert not difference(cells, "gelu", "relu", "Image")[1]
+    stacks = [
+        cell.mean for (row, _), cell in table.cells(grid.read_records("stack", "small")).items() if "question" in row
+    ]
+    assert len(stacks) == 3 and all(abs(mean - cells["identity", "ListOps"].mean) < 0.01 for mean in stacks)
     of_all = table.cells(grid.read_records("main", "small"))
     assert all(
         57 < 100 * of_all[row, "Text"].mean < 58.1 for row in ("gconv", "attention, modern", "attention, original")
