@@ -144,17 +144,18 @@ def fused_length(length: int, boundary: str) -> int:
     return padded if padded <= LONGEST_FUSED and (padded == length or boundary != "circular") else 0
 
 
-# Forward and gradient on 2 CPU cores, layout "bcl", lengths 16 to 65536: shifting takes 0.5 to 0.9 times the time of
-# the FFT at 4 taps, 1.1 to 2.0 at 8, 2.3 to 4.2 at 16; `direct` 8 to 19 at 4 (experiments/records/benchmark/ops.md).
+# Forward and gradient on 2 CPU cores, layout "bcl", lengths 16 to 16384: shifting takes 0.7 to 1.1 times the time of
+# the FFT at 4 taps, 1.2 to 2.3 at 8, 2.4 to 4.1 at 16, at 65536 1.4, 2.8 and 4.3; forward alone 0.1 to 0.4 at 4 and 8;
+# `direct` 6 to 19 at 4 (experiments/records/benchmark/ops.md).
 MOST_SHIFTS = 4
 # On an H100, float32, lengths 256 to 16384: 0.2 at 4 taps, 0.2 to 0.3 at 8, 0.3 to 0.5 at 16; `direct` 2 to 2.5 at 4.
-# All of these, on either, are of an earlier form of `_shift`, which summed a tap's gradient at once.
+# These are of an earlier form of `_shift`, which summed a tap's gradient at once.
 MOST_SHIFTS_ON_GPU = 16
 # Beside an earlier form of the fused kernel in bfloat16, at 256 to 4096, that time in float32 is 0.5 to 0.9 at 8 taps,
 # 1.0 to 1.8 at 16.
 MOST_SHIFTS_BESIDE_FUSED = 8
 # So too, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5 to 1.3
-# at 32 and 0.5 to 2.7 from 48 to 64; in the benchmark's record, of 4096 rows, 1.05 at 16. Not chosen on accelerators,
+# at 32 and 0.5 to 2.7 from 48 to 64; in the benchmark's record, of 4096 rows, 1.11 at 16. Not chosen on accelerators,
 # where it hasn't been timed.
 LONGEST_MATRIX = 16
 
