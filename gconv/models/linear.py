@@ -106,6 +106,12 @@ class Linear(nnx.Linear):
         x, weight, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]  # type: ignore[index]
         if self.layout == "blc":
             return (x @ weight.astype(self.dtype) + bias).astype(self.dtype)
+        if x.shape[2] < min(weight.shape):
+            # A weight spread over the batch would be larger than x. On 2 CPU cores, forward and gradient of two layers,
+            # c to 2c to c features: 0.9 of the spread one's time at 32 tokens of 64 features, 0.4 to 0.6 at 32 and 64
+            # of 128, 0.1 to 0.5 at 32 to 128 of 256. Not timed on accelerators.
+            y = jnp.einsum("bcl,cd->bdl", x, weight.astype(self.dtype))
+            return (y + bias[:, None]).astype(self.dtype)
         # One product a sequence, so that no array of activations is transposed: 0.7 to 0.9 times einsum's time.
         weights = jnp.broadcast_to(weight.T, (len(x), self.out_features, self.in_features))
         return (weights.astype(self.dtype) @ x + bias[:, None]).astype(self.dtype)

@@ -158,6 +158,21 @@ def test_sinusoids_are_those_of_the_paper():
             np.testing.assert_allclose(ours[position, 2 * i : 2 * i + 2], [np.sin(angle), np.cos(angle)], atol=1e-6)
 
 
+@pytest.mark.parametrize("length, spread", [(5, False), (6, True)])
+def test_a_weight_is_spread_over_the_batch_unless_sequences_are_short(length, spread):
+    layers = {
+        layout: Linear(6, 12, layout=layout, axes=("embed", "hidden"), dtype=jnp.float32, rngs=nnx.Rngs(0))
+        for layout in ("blc", "bcl")
+    }
+    x = jax.random.normal(jax.random.key(0), (3, length, 6))
+    y, gradient = jax.vjp(layers["blc"], x)
+    across, gradient_across = jax.vjp(layers["bcl"], x.swapaxes(1, 2))
+    np.testing.assert_allclose(across.swapaxes(1, 2), y, atol=1e-6)
+    np.testing.assert_allclose(gradient_across(across)[0].swapaxes(1, 2), gradient(y)[0], atol=1e-5)
+    program = str(jax.make_jaxpr(layers["bcl"])(x.swapaxes(1, 2)))
+    assert ("f32[3,12,6] = broadcast_in_dim" in program) is spread
+
+
 @pytest.mark.parametrize("layout, axes", [("blc", "bli,blo->io"), ("bcl", "bil,bol->io")])
 def test_gradients_of_a_bfloat16_layer_are_summed_in_float32(layout, axes):
     if layout == "blc" and jax.__version_info__ >= (0, 12):

@@ -40,10 +40,11 @@ def config(mixer, norm="layer"):
 
 
 @functools.cache
-def run(mixer, sizes, fsdp=False, accumulate=1, norm="layer"):
+def run(mixer, sizes, fsdp=False, accumulate=1, norm="layer", features=32):
     """The losses of the first steps, the compiled step, and the shapes of the parameters."""
     mesh = mesh_of(*sizes)
     made = config(mixer, norm)
+    made.model.features = features
     rng = np.random.default_rng(0)
     split = Split(
         rng.integers(0, 16, (64, 32)).astype(np.uint8),
@@ -90,9 +91,13 @@ def test_devices_draw_their_own_part_of_dropout(spec):
     np.testing.assert_array_equal(of_split(jax.device_put(x, split), jax.random.key(0)), expected)
 
 
-@pytest.mark.parametrize("setting", GCONV, ids=str)
-def test_a_step_of_gconv_gathers_no_activations(setting):
-    _, compiled, parameters = run("gconv", *setting)
+@pytest.mark.parametrize(
+    "setting, features",
+    [*((setting, 32) for setting in GCONV), (((2, 2, 2), False, 1), 64)],  # 32 tokens are fewer than 64 features
+    ids=str,
+)
+def test_a_step_of_gconv_gathers_no_activations(setting, features):
+    _, compiled, parameters = run("gconv", *setting, features=features)
     counted = collectives(compiled)
     assert (counted["all-gather"], counted["all-to-all"]) == GCONV[setting]
     assert counted["all-reduce"] > 0 and counted["collective-permute"] == counted["reduce-scatter"] == 0
