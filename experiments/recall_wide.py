@@ -11,6 +11,7 @@ TABLE = Table(
     title="Multi-query associative recall, two causal layers of width 128 with perceptrons, 4,000 steps",
     rows={
         "gconv": Part("gconv", MLP),
+        "gconv, batch norm": Part("gconv", {**MLP, "model.norm": "batch"}),
         "gconv, no perceptron": Part("gconv"),
         "gconv, plain (the question's)": Part("gconv_plain", MLP),
         "gconv, gated": Part("gated", MLP),
