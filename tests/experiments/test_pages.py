@@ -383,6 +383,11 @@ def test_what_the_answer_says_of_wide_recall_is_in_the_records():
     assert scores("gconv") == [69, 73, 77] and cells["gconv"].results[0]["chance"] == 0.25
     assert scores("gconv, no perceptron") == [29, 29, 31]
     assert scores("gconv, batch norm") == [50, 53, 56]
+    longer = table.cells(grid.read_records("recall_longer", "small"))["gconv", "MQAR"]
+    assert [round(100 * score) for score in sorted(longer.accuracies.values())] == [97, 99, 99]
+    small = table.cells(grid.read_records("recall", "small"))["attention", "MQAR"]
+    assert min(small.accuracies.values()) > 0.999
+    assert round(longer.results[0]["parameters"] / small.results[0]["parameters"]) == 14
     behind, apart = difference(table.cells(records), "gconv", "gconv, batch norm", "MQAR")
     assert apart and round(behind) == 20
     for other in ("gconv, no perceptron", plain, gated):
