@@ -65,6 +65,43 @@ def test_what_the_answer_says_of_cost_is_in_the_records():
     assert 2.4 < timed["jax.nn attention"] / timed[operator.PYTORCH_ATTENTION] < 2.6
 
 
+def test_what_the_readme_says_of_the_operators_speed_is_in_the_record():
+    rows = json.loads((RECORDS / "benchmark/ops.json").read_text())["rows"]
+    timed = {(row["length"], row["boundary"], row["method"]): row for row in rows}
+
+    def ratios(ours, others, part, lengths, boundaries=("circular", "causal", "bidirectional")):
+        """Our time over that of the fastest of the others."""
+        return {
+            (length, boundary): timed[length, boundary, ours][part]
+            / min(timed[length, boundary, other][part] for other in others)
+            for length in lengths
+            for boundary in boundaries
+        }
+
+    pytorch, naive = ("PyTorch rfft blc", "PyTorch rfft bcl"), ("naive jnp.fft",)
+    short, long = (16, 64, 256), (1024, 4096, 16_384, 65_536)
+    assert max(ratios("global_conv bcl", (*pytorch, *naive), "gradient", long).values()) < 1
+    behind = {cell for cell, of in ratios("global_conv bcl", pytorch, "gradient", short).items() if of > 1}
+    assert {length for length, _ in behind} == {64, 256}
+    forward = ratios("global_conv bcl", pytorch, "forward", (*short, *long))
+    assert [cell for cell, of in forward.items() if of < 1] == [(16, "bidirectional")]
+    assert {round(of, 1) for of in ratios("global_conv blc", naive, "gradient", long, ["circular"]).values()} == {
+        0.7,
+        0.8,
+        0.9,
+    }
+    for way, lengths, low, high in (("", long, 1.5, 2.8), (", a device a core", long[:-1], 1.8, 2.5)):
+        times = [
+            timed[length, boundary, f"global_conv bcl{way}"]["gradient"]
+            / timed[length, "circular", f"global_conv bcl{way}"]["gradient"]
+            for length in lengths
+            for boundary in ("causal", "bidirectional")
+        ]
+        assert (round(min(times), 1), round(max(times), 1)) == (low, high)
+    few, by_fft = (timed[65_536, "circular", f"global_conv {way}bcl, 4 taps"]["gradient"] for way in ("shift ", ""))
+    assert round(few / by_fft, 1) == 1.4
+
+
 def test_what_the_answer_says_of_heads_is_in_the_records():
     record = json.loads((RECORDS / "heads/heads.json").read_text())
     heads = [head for model in record for head in model["heads"]]
