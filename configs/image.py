@@ -47,8 +47,8 @@ def image(config: ConfigDict) -> None:
         base.shape(config, 6, 512)
         config.model.norm = "batch"
         base.rates(config, 4.5e-3, 1e-3, 0.07)
-        base.states(config, 192, 3)
-        config.steps, config.batch_size = 234_000, 48
+        base.s5(config, 192, 3, c_init="lecun_normal", at_model_rate=("b",))
+        config.steps, config.batch_size, config.optim.warmup_steps = 234_000, 48, 940
         config.model.dropout = 0.1
     else:
         base.shape(config, 6, 512)

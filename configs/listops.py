@@ -41,7 +41,8 @@ def listops(config: ConfigDict) -> None:
         base.shape(config, 8, 128)
         config.model.norm = "batch"
         base.rates(config, 3e-3, 1e-3, 0.04)
-        base.states(config, 8, 8)
+        base.s5(config, 8, 8, c_init="lecun_normal", activation="half_glu2", at_model_rate=("b",))
+        config.optim.warmup_steps = 2_000
     else:
         base.shape(config, 8, 128)
         config.model.norm = "batch"

@@ -47,7 +47,7 @@ def pathfinder(config: ConfigDict) -> None:
         base.shape(config, 6, 192)
         config.model.norm = "batch"
         base.rates(config, 4.5e-3, 9e-4, 0.03)
-        base.states(config, 128, 8)
+        base.s5(config, 128, 8)
         config.steps, config.batch_size = 500_000, 64
         config.model.dropout = 0.05
     else:

@@ -52,8 +52,9 @@ def pathx(config: ConfigDict) -> None:
         base.shape(config, 6, 128)
         config.model.norm = "batch"
         base.rates(config, 1.8e-3, 6e-4, 0.06)
-        base.states(config, 128, 16)
-        config.steps, config.batch_size, config.eval_every = 375_000, 32, 5_000
+        base.s5(config, 128, 16, c_init="complex_normal", shortest_step=1e-4)
+        config.steps, config.batch_size, config.optim.warmup_steps = 375_000, 32, 5_000
+        config.eval_every = 5_000
     else:
         base.shape(config, 6, 256)
         config.model.norm = "batch"

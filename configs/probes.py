@@ -138,7 +138,7 @@ def small(config: ConfigDict) -> None:
     if "hidden" in config.model.mixer_options:
         config.model.mixer_options.hidden = 32
     if config.mixer == "ssm":
-        base.states(config, 16, 1)
+        base.s5(config, 16, 1)
     config.batch_size, config.steps = max(16, 64 * 32 // config.data.length), 2_000
     config.eval_every = config.checkpoint_every = 500
     config.log_every = 100

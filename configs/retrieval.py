@@ -45,8 +45,8 @@ def retrieval(config: ConfigDict) -> None:
         base.shape(config, 6, 128)
         config.model.norm = "batch"
         base.rates(config, 2e-3, 1e-3, 0.05)
-        base.states(config, 128, 16)
-        config.steps, config.batch_size = 92_000, 32
+        base.s5(config, 128, 16, at_model_rate=("log_step",))
+        config.steps, config.batch_size, config.optim.warmup_steps = 92_000, 32, 4_600
     else:
         base.shape(config, 6, 256)
         config.model.norm = "batch"

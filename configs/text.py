@@ -45,8 +45,8 @@ def text(config: ConfigDict) -> None:
         base.shape(config, 6, 256)
         config.model.norm = "batch"
         base.rates(config, 4e-3, 1e-3, 0.07)
-        base.states(config, 96, 12)
-        config.steps, config.batch_size = 16_000, 48
+        base.s5(config, 96, 12, c_init="lecun_normal", activation="half_glu2", at_model_rate=("log_step",))
+        config.steps, config.batch_size, config.optim.warmup_steps = 16_000, 48, 0
         config.model.dropout = 0.1
     else:
         base.shape(config, 6, 256)

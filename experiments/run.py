@@ -123,11 +123,16 @@ def _start(run: grid.Run, table: grid.Table, root: Path, cores: list[int], data_
         os.sched_setaffinity(0, mine)
 
 
+def _width(run: grid.Run, root: Path) -> Path | None:
+    """Where the width of a run's cell is kept, if it is found by timing."""
+    return run.folder(root).parent / "width.json" if run.config.endswith(",match=time") else None
+
+
 def _settled(run: grid.Run, root: Path) -> grid.Run:
     """A run matched in time with the width that was measured for its cell, the same for all seeds and on a resume."""
-    if not run.config.endswith(",match=time"):
+    path = _width(run, root)
+    if path is None:
         return run
-    path = run.folder(root).parent / "width.json"
     if not path.exists():
         write_json(path, grid.config_of(run).model.features)
     overrides = {**run.overrides, "model.features": read_json(path)}
@@ -190,15 +195,15 @@ def projected_seconds(
 
 
 def print_commands(table: grid.Table, preset: str, root: Path, data_dir: str) -> None:
-    """A line for each run that can be made now; those of which a width must first be timed are only counted."""
+    """A line for each run that can be made now; those of which a width must still be timed are only counted."""
     failed = sum(r["state"] == "failed" for r in grid.collect(table, preset, root))
     waiting = missing(table, preset, root)
-    measured = [run for run in waiting if run.config.endswith(",match=time")]
+    untimed = [run for run in waiting if (path := _width(run, root)) is not None and not path.exists()]
     for run in waiting:
-        if run not in measured:
-            print(shlex.join(["python", "-m", "gconv.main", *arguments(run, table, root, data_dir)]))
-    if measured:
-        say(f"not listed: {len(measured)} runs whose width is found by timing; experiments.run makes them")
+        if run not in untimed:
+            print(shlex.join(["python", "-m", "gconv.main", *arguments(_settled(run, root), table, root, data_dir)]))
+    if untimed:
+        say(f"not listed: {len(untimed)} runs whose width is found by timing; experiments.run times and makes them")
     if failed:
         say(f"not listed: {failed} that failed; experiments.run tries them again")
 
@@ -214,7 +219,7 @@ def _by_cost_model(run: grid.Run) -> float | None:
 
 
 def print_missing(table: grid.Table, name: str, preset: str, root: Path) -> None:
-    """A line for each run that can be made now, with its hours, and how many and how long all are that are missing."""
+    """A line for each run that is missing, with its hours, and how many and how long all are."""
     waiting, left = missing(table, preset, root), still_to_come(table, preset, root)
     here = grid.collect(table, preset, root)
     others = [record for other in grid.names() for record in grid.read_records(other, preset)]
@@ -223,8 +228,8 @@ def print_missing(table: grid.Table, name: str, preset: str, root: Path) -> None
         seconds = [s or _by_cost_model(run) for run, s in zip(left, seconds, strict=True)]
         print("hours that weren't measured are projected for one H200, by the cost model")
     for run, s in zip(left, seconds, strict=True):
-        if run in waiting:
-            print(f"{run.column} | {run.row} | {_point(run)}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")
+        which = _point(run) if run in waiting else f"seed {run.seed}, after others"
+        print(f"{run.column} | {run.row} | {which}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")
     timed = [s for s in seconds if s is not None]
     total = (
         f"about {len(left) * statistics.mean(timed) / 3600:.1f} h of training in all"

@@ -1,9 +1,9 @@
 """A table of the records of its runs: python -m experiments.table NAME [--preset=small] [--workdir=DIR] [--output=DIR]
 
-With --workdir the records are read from the runs there, otherwise from experiments/records. --output keeps them
-(PRESET.jsonl) with the table as Markdown, LaTeX and CSV and a plot; what it holds already of cells that weren't run in
-the workdir stays, so that the columns of a table can be made on several machines. A cell is the mean test accuracy over
-seeds with its 95% interval (Student's t). Bold is the best of a column, if every row of it was run and it is better
+With --workdir the records are read from the runs there, and written beside them (WORKDIR/NAME/PRESET.jsonl) with the
+table as Markdown, LaTeX and CSV and a plot; otherwise they are those of experiments/records. --output is another folder
+for all that: what it holds already of cells that weren't run in the workdir stays, so that the columns of a table can
+be made on several machines. A cell is the mean test accuracy over seeds with its 95% interval (Student's t). Bold is the best of a column, if every row of it was run and it is better
 than each by a t-test paired by seed, p < 0.05, and the table's control, where it has one, has left the level of
 guessing; otherwise nothing is. What wasn't run, or failed, says so.
 """
@@ -27,6 +27,7 @@ from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a sec
 from experiments import grid
 from gconv import cli
 from gconv.errors import UserError
+from gconv.progress import say
 
 Records = list[dict[str, Any]]
 
@@ -301,20 +302,20 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
 def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "folder of all the table's runs; none for the committed records")
     flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
-    flags.DEFINE_string("output", None, "folder for the records, the table and the plot")
+    flags.DEFINE_string("output", None, "folder for the records, the table and the plot; that of the table's runs")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise UserError("expected python -m experiments.table NAME")
-    name, preset = argv[1], flags.FLAGS.preset
+    name, preset, workdir = argv[1], flags.FLAGS.preset, flags.FLAGS.workdir
     table = grid.table(name)
     stem, output = preset or "full", flags.FLAGS.output
     kept = grid.records_of(Path(output) / f"{stem}.jsonl") if output else []
     if kept and all(r["state"] == "not run" for r in grid.collect(table, preset, known=kept)):
         raise UserError(f"--output: {output}/{stem}.jsonl holds records of other runs than {name}'s")
-    if flags.FLAGS.workdir:
-        root = Path(flags.FLAGS.workdir) / name / stem
+    if workdir:
+        root = Path(workdir) / name / stem
         if not root.is_dir():
             raise UserError(f"--workdir: {root} is no folder; python -m experiments.run {name} makes it")
         records = grid.collect(table, preset, root, kept)
@@ -327,6 +328,8 @@ def main(argv: list[str]) -> None:
             raise UserError(f"{path} is missing: this table wasn't run{measured}")
         records = grid.collect(table, preset, known=known)
     text = markdown(records, table)
+    if not output and workdir and any(r["state"] == "finished" and r["selected"] for r in records):
+        output = str(Path(workdir) / name)
     if output:
         with cli.output_folder(output) as folder:
             partial = folder / f"{stem}.jsonl.partial"
@@ -337,6 +340,8 @@ def main(argv: list[str]) -> None:
             (folder / f"{stem}.csv").write_text(as_csv(records, table))
             draw(records, table, folder / f"{stem}.png")
     print(text)
+    if output:
+        say(f"written to {output}: {', '.join(stem + end for end in ('.md', '.tex', '.csv', '.png', '.jsonl'))}")
 
 
 if __name__ == "__main__":

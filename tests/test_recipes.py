@@ -29,14 +29,40 @@ SGCONV = {
     "pathfinder": (6, 256, "batch", True, 0.2, 0.004, 1e-3, 0.03, 64, 500_000, 2_500, 32),
     "pathx": (6, 256, "batch", True, 0.0, 0.004, 1e-3, 0.03, 64, 125_000, 10_000, 64),
 }
-# Layers, width, dropout; rate, the state space's rate, weight decay; batch, and epochs of so many examples.
+# Layers, width, dropout; rate, the state space's rate, weight decay; batch; states before half are dropped, blocks, how
+# C starts, what is gated, what of B and Δ is learnt at the first rate, the shortest Δ; epochs of warm-up, epochs, and
+# of how many examples. From its authors' bin/run_experiments.
 S5 = {
-    "listops": (8, 128, 0.0, 3e-3, 1e-3, 0.04, 48, 40, 96_000),
-    "text": (6, 256, 0.1, 4e-3, 1e-3, 0.07, 48, 35, 22_500),
-    "retrieval": (6, 128, 0.0, 2e-3, 1e-3, 0.05, 32, 20, 147_086),
-    "image": (6, 512, 0.1, 4.5e-3, 1e-3, 0.07, 48, 250, 45_000),
-    "pathfinder": (6, 192, 0.05, 4.5e-3, 9e-4, 0.03, 64, 200, 160_000),
-    "pathx": (6, 128, 0.0, 1.8e-3, 6e-4, 0.06, 32, 75, 160_000),
+    "listops": (
+        *(8, 128, 0.0, 3e-3, 1e-3, 0.04, 48),
+        *(16, 8, "lecun_normal", "half_glu2", ("b",), 1e-3),
+        *(1, 40, 96_000),
+    ),
+    "text": (
+        *(6, 256, 0.1, 4e-3, 1e-3, 0.07, 48),
+        *(192, 12, "lecun_normal", "half_glu2", ("log_step",), 1e-3),
+        *(0, 35, 22_500),
+    ),
+    "retrieval": (
+        *(6, 128, 0.0, 2e-3, 1e-3, 0.05, 32),
+        *(256, 16, "trunc_standard_normal", "half_glu1", ("log_step",), 1e-3),
+        *(1, 20, 147_086),
+    ),
+    "image": (
+        *(6, 512, 0.1, 4.5e-3, 1e-3, 0.07, 48),
+        *(384, 3, "lecun_normal", "half_glu1", ("b",), 1e-3),
+        *(1, 250, 45_000),
+    ),
+    "pathfinder": (
+        *(6, 192, 0.05, 4.5e-3, 9e-4, 0.03, 64),
+        *(256, 8, "trunc_standard_normal", "half_glu1", (), 1e-3),
+        *(1, 200, 160_000),
+    ),
+    "pathx": (
+        *(6, 128, 0.0, 1.8e-3, 6e-4, 0.06, 32),
+        *(256, 16, "complex_normal", "half_glu1", (), 1e-4),
+        *(1, 75, 160_000),
+    ),
 }
 
 
@@ -83,8 +109,14 @@ def test_sgconv_learns_its_kernels_at_the_published_relative_rate(task):
 def test_ssm_has_s5s_recipe(task):
     made = made_of(task, "ssm")
     model, optim = made.model, made.optim
-    *published, epochs, examples = S5[task]
-    found = (model.layers, model.features, model.dropout, optim.lr, optim.kernel_lr, optim.weight_decay)
-    assert (*found, made.batch_size) == tuple(published)
+    options = model.mixer_options
+    *published, warm_up, epochs, examples = S5[task]
+    found = (
+        *(model.layers, model.features, model.dropout, optim.lr, optim.kernel_lr, optim.weight_decay, made.batch_size),
+        *(2 * options.states, options.blocks, options.c_init, options.activation, tuple(options.at_model_rate)),
+        options.shortest_step,
+    )
+    assert found == tuple(published)
     assert model.norm == "batch" and model.norm_first
-    assert made.steps * made.batch_size / examples == pytest.approx(epochs, rel=0.03)
+    for steps, expected in ((optim.warmup_steps, warm_up), (made.steps, epochs)):
+        assert steps * made.batch_size / examples == pytest.approx(expected, rel=0.03)

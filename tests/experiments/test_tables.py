@@ -291,6 +291,24 @@ def test_a_sweep_that_has_decided_nothing_leaves_the_output_as_it_is(tmp_path, m
     with pytest.raises(UserError, match=r"no cell of t has a result in .*; --output is left as it is"):
         table.main(["table", "t"])
     assert not (tmp_path / "out").exists()
+    table.flags.FLAGS.output = None
+    table.main(["table", "t"])
+    assert [path.name for path in (tmp_path / "t").iterdir()] == ["small"]
+
+
+def test_a_table_stands_beside_its_runs(tmp_path, monkeypatch, capsys):
+    one = SMALL._replace(sweep=({},))
+    finish(tmp_path / "t/small", run.missing(one, "small", tmp_path)[0], val=0.3, test=0.9)
+    monkeypatch.setattr(table.grid, "table", lambda name: one)
+    given = {"workdir": str(tmp_path), "preset": "small", "output": None}
+    monkeypatch.setattr(table.flags, "FLAGS", types.SimpleNamespace(**given))
+    table.main(["table", "t"])
+    ends = {path.suffix for path in (tmp_path / "t").iterdir() if path.is_file()}
+    assert ends == {".jsonl", ".md", ".tex", ".csv", ".png"}
+    said = capsys.readouterr()
+    assert (tmp_path / "t/small.md").read_text() == said.out.rstrip(
+        "\n"
+    ) + "\n" and f"written to {tmp_path}/t" in said.err
 
 
 def test_the_table_in_its_three_forms(tmp_path):
@@ -379,6 +397,11 @@ def test_runs_whose_width_is_timed_are_not_listed_for_others(tmp_path, monkeypat
     listed, said = capsys.readouterr()
     assert len(listed.splitlines()) == 3 and "match=time" not in listed
     assert "not listed: 3 runs whose width is found by timing" in said
+    (tmp_path / "t/small/ListOps/c").mkdir(parents=True)
+    (tmp_path / "t/small/ListOps/c/width.json").write_text("44")
+    run.main(["run", "t"])
+    listed, said = capsys.readouterr()
+    assert listed.count("--config.model.features=44") == 3 and len(listed.splitlines()) == 6 and not said
 
 
 def test_a_run_that_another_runner_makes_has_not_failed(tmp_path, capsys):
@@ -420,6 +443,38 @@ def test_a_runner_waits_for_runs_that_outlived_it(tmp_path, monkeypatch):
         assert run.run_all(SMALL, "small", tmp_path, jobs=2, data_dir="data") == 0
     assert not (held / "log.txt").exists()
     assert len(run.still_to_come(SMALL, "small", tmp_path)) == 0
+
+
+KILLED = """
+import subprocess, sys
+from pathlib import Path
+
+sys.path[:0] = sys.argv[1:2]
+import test_tables
+from experiments import run
+
+fake, popen = sys.argv[2], subprocess.Popen
+run.subprocess.Popen = lambda command, **k: popen([sys.executable, fake, *command[3:]], **k)
+run.run_all(test_tables.SMALL, "small", Path(fake).parent, jobs=2, data_dir="data")
+"""
+
+
+def test_a_killed_runner_goes_on_where_it_was(tmp_path, monkeypatch):
+    fake = tmp_path / "fake.py"
+    counted = RUNNER.replace('print("error: no luck")', 'print("made")').replace("/b/", "/none/")
+    fake.write_text(counted + f"\nimport time; time.sleep(0.2)  # in {tmp_path}\n")
+    with subprocess.Popen([sys.executable, "-c", KILLED, Path(__file__).parent, fake], cwd=ROOT) as runner:
+        while runner.poll() is None and len(list(tmp_path.rglob("result.json"))) < 3:
+            time.sleep(0.01)
+        runner.kill()
+    made = sorted(tmp_path.rglob("result.json"))
+    assert runner.returncode == -9 and 3 <= len(made) < 8
+    popen = subprocess.Popen
+    monkeypatch.setattr(run.subprocess, "Popen", lambda command, **k: popen([sys.executable, fake, *command[3:]], **k))
+    time.sleep(0.5)  # for those that outlived it: the stand-in holds no lock by which to wait for them
+    assert run.run_all(SMALL, "small", tmp_path, jobs=2, data_dir="data") == 0
+    assert [r["state"] for r in grid.collect(SMALL, "small", tmp_path)] == ["finished"] * 8
+    assert all((path.parent / "log.txt").read_text() == "made\n" for path in tmp_path.rglob("result.json"))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/records").glob("*/*.jsonl")), ids=str)

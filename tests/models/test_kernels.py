@@ -186,6 +186,15 @@ def test_another_length_keeps_the_lags(kind, boundary):
             assert jnp.count_nonzero(taps) == jnp.count_nonzero(kernel())
 
 
+@pytest.mark.parametrize("kind", [MultiScaleKernel, MultiResolutionKernel, ImplicitKernel, DiagonalKernel])
+def test_another_circle_keeps_the_lags_up_to_half_of_it(kind):
+    kernel = build(kind, "circular")
+    for length in (30, 80):
+        reach = min(length, LENGTH) // 2
+        lags = np.arange(1 - reach, reach)  # from the ring's end on those behind
+        np.testing.assert_allclose(kernel(length)[:, lags], kernel()[:, lags], atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", [MultiResolutionKernel, ImplicitKernel, DiagonalKernel])
 def test_a_finer_step_samples_the_same_function(kind):
     kernel = build(kind)

@@ -254,6 +254,33 @@ def test_fourier_mixing_is_two_plain_transforms():
     np.testing.assert_allclose(MIXERS["fnet"]()(x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("short_conv", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_rotary_attention_is_its_formula(causal, short_conv):
+    """Beside NumPy: softmax over scores of queries and keys as complex numbers turned by t · 10000^(−i / (size / 2))."""
+    heads, size = 2, FEATURES // 2
+    options = {"heads": heads, "rotary": True, "causal": causal, "short_conv": short_conv}
+    mixer, x = Attention(FEATURES, LENGTH, **options, **COMMON, rngs=nnx.Rngs(0)), np.asarray(inputs(), np.float64)
+    mixed = x
+    if short_conv:
+        taps = np.asarray(mixer.short.kernel()).T  # lags 0 to 2, or -1 to 1
+        ahead = 0 if causal else 1
+        padded = np.pad(x, ((0, 0), (2 - ahead, ahead), (0, 0)))
+        mixed = sum(taps[k] * padded[:, 2 - k : 2 - k + LENGTH] for k in range(3)) + mixer.short.skip[...] * x
+    projected = mixed @ np.asarray(mixer.qkv.kernel[...]) + np.asarray(mixer.qkv.bias[...])
+    q, k, v = np.moveaxis(projected.reshape(*x.shape[:2], heads, 3, size), 3, 0)
+    turn = np.exp(1j * np.arange(LENGTH)[:, None, None] * 10000.0 ** (-np.arange(size // 2) / (size // 2)))
+    q, k = ((part[..., : size // 2] + 1j * part[..., size // 2 :]) * turn for part in (q, k))
+    scores = np.einsum("bthi,bshi->bhts", q, k.conj()).real / np.sqrt(size)
+    if causal:
+        scores = np.where(np.tri(LENGTH, dtype=bool), scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    y = np.einsum("bhts,bshi->bthi", weights, v).reshape(x.shape)
+    expected = y @ np.asarray(mixer.out.kernel[...]) + np.asarray(mixer.out.bias[...])
+    np.testing.assert_allclose(mixer(x.astype(np.float32)), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_the_scan_of_a_state_space_is_its_recurrence(blocks):
     mixer, u = S5(FEATURES, LENGTH, states=4, blocks=blocks, **COMMON, rngs=nnx.Rngs(0)), np.asarray(inputs())
@@ -286,23 +313,49 @@ def test_a_state_space_starts_at_the_normal_part_of_hippo():
     assert (eigenvalues.imag > 0).all() and np.allclose(vectors.conj().T @ vectors, np.eye(3))
 
 
-@pytest.mark.parametrize("blocks", [1, 2])
-def test_a_state_space_starts_as_published(blocks):
-    """Λ of HiPPO, block by block; B and C of LeCun's variance in its eigenvectors' basis; Δ log-uniform."""
+@pytest.mark.parametrize(
+    "blocks, c_init, variance",
+    [(1, "trunc_standard_normal", 1 / 64), (2, "lecun_normal", 1 / 64**2), (2, "complex_normal", 1 / 2)],
+)
+def test_a_state_space_starts_as_published(blocks, c_init, variance):
+    """Λ of HiPPO, block by block; B and C in its eigenvectors' basis; Δ log-uniform."""
     features, states = 64, 32
-    mixer = S5(features, LENGTH, states=states, blocks=blocks, **COMMON, rngs=nnx.Rngs(0))
+    mixer = S5(features, LENGTH, states=states, blocks=blocks, c_init=c_init, **COMMON, rngs=nnx.Rngs(0))
     eigenvalues, vectors = hippo_normal(2 * states // blocks)
     found = -np.exp(mixer.log_decay[...]) + 1j * mixer.frequency[...]
     np.testing.assert_allclose(found, np.tile(eigenvalues, blocks), rtol=1e-4)
     basis = np.kron(np.eye(blocks), vectors)  # with its conjugate, unitary: what is real is twice the real part
-    b, c = (np.asarray(part[..., 0] + 1j * part[..., 1]) for part in (mixer.b[...], mixer.c[...]))
-    for start, expected in ((2 * (basis @ b).real, features), (2 * (c @ basis.conj().T).real, 2 * states)):
-        assert start.std() == pytest.approx(1 / np.sqrt(expected), rel=0.05)
-        np.testing.assert_allclose(start.mean(), 0, atol=0.02)
-    np.testing.assert_allclose(basis.conj().T @ (2 * (basis @ b).real), b, atol=1e-5)
-    np.testing.assert_allclose((2 * (c @ basis.conj().T).real) @ basis, c, atol=1e-5)
+    b = np.asarray(mixer.b[..., 0] + 1j * mixer.b[..., 1])
+    start = 2 * (basis @ b).real
+    assert start.std() == pytest.approx(1 / np.sqrt(2 * states), rel=0.05)
+    np.testing.assert_allclose(start.mean(), 0, atol=0.02)
+    np.testing.assert_allclose(basis.conj().T @ start, b, atol=1e-5)
+    assert np.var(mixer.c[...]) == pytest.approx(variance, rel=0.05) and mixer.c.shape == (2, features, states, 2)
     steps = np.sort(mixer.log_step[...])
     assert np.log(0.001) < steps[0] < np.log(0.002) and np.log(0.05) < steps[-1] < np.log(0.1)
+
+
+def test_a_state_space_follows_the_options_of_its_authors_code():
+    def made(**options):
+        return S5(FEATURES, LENGTH, states=4, **options, **COMMON, rngs=nnx.Rngs(0))
+
+    u = np.asarray(inputs())
+    plain, gated = made(), made(activation="half_glu2")
+    s = plain.recurrence(u)
+    h = jax.nn.gelu(s, approximate=False)
+    np.testing.assert_allclose(gated(u), s * jax.nn.sigmoid(plain.gate(h)), atol=1e-5)
+    mixer = made(at_model_rate=("b", "log_step"), shortest_step=1e-6)
+    assert not isinstance(mixer.b, KernelParam) and not isinstance(mixer.log_step, KernelParam)
+    assert all(isinstance(p, KernelParam) for p in (plain.b, plain.log_step, mixer.frequency, mixer.log_decay))
+    assert mixer.log_step[...].min() < np.log(0.001) < plain.log_step[...].min()
+    for options, message in (
+        ({"c_init": "zeros"}, "c_init must be one of trunc_standard_normal, .*; got 'zeros'"),
+        ({"activation": "glu"}, "activation must be one of half_glu1, half_glu2; got 'glu'"),
+        ({"at_model_rate": ("c",)}, "at_model_rate must be one of b, log_step; got 'c'"),
+        ({"shortest_step": 0.2}, "shortest_step must be above 0 and at most 0.1; got 0.2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made(**options)
 
 
 @pytest.mark.parametrize("name", MIXERS)

@@ -1,6 +1,7 @@
 """A diagonal state space by recurrence."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,37 +15,68 @@ from gconv.models.kernels import KernelParam
 from gconv.models.linear import Linear
 from gconv.ops import cost
 
+LONGEST_STEP = 0.1  # of the Δ that a state starts with
+
 
 class S5(nnx.Module):
     """A diagonal state space over all channels, run as a parallel scan: S5 (Smith et al. 2023, arXiv:2208.04933).
 
     x_t = exp(ΔΛ) x_{t−1} + Λ⁻¹(exp(ΔΛ) − 1) B u_t,   s_t = 2 Re C x_t + D ⊙ u_t   (zero-order hold)
 
-    forwards and backwards, with a C for each; then y = h ⊙ sigmoid(Linear(h)), h = GELU(s). Λ starts as half of
-    the eigenvalues of the normal part of HiPPO-LegS, B and C in its eigenvectors' basis, each state's Δ log-uniform in
-    [0.001, 0.1]. `states` counts the kept half, of conjugate pairs; they start as `blocks` such systems side by side.
-    As in the paper for all tasks; for ListOps and Text its authors' code has s ⊙ sigmoid(Linear(h)).
+    forwards and backwards, with a C for each; then y = h ⊙ sigmoid(Linear(h)), h = GELU(s), or, as the authors' code
+    has it on some tasks (`activation` "half_glu2"), y = s ⊙ sigmoid(Linear(h)). Λ starts as half of the eigenvalues of
+    the normal part of HiPPO-LegS; its real part is −exp of a parameter, where theirs is free or clipped. B and C start
+    in its eigenvectors' basis, from truncated normal distributions (`start_of_c`), each state's Δ log-uniform in
+    [`shortest_step`, 0.1]. `states` counts the kept half, of conjugate pairs; they start as `blocks` such systems side
+    by side. Λ, Δ and B are learnt at kernels' rate, but for those of `at_model_rate`: "b", "log_step".
     """
 
     layout = "blc"
 
     def __init__(
-        self, features: int, length: int, *, states: int, blocks: int = 1, dropout: float, dtype: Any, rngs: nnx.Rngs
+        self,
+        features: int,
+        length: int,
+        *,
+        states: int,
+        blocks: int = 1,
+        c_init: str = "trunc_standard_normal",
+        shortest_step: float = 0.001,
+        activation: str = "half_glu1",
+        at_model_rate: Sequence[str] = (),
+        dropout: float,
+        dtype: Any,
+        rngs: nnx.Rngs,
     ):
         if states < 1 or blocks < 1 or states % blocks:
             raise ValueError(f"states must be a positive multiple of blocks; got {states} and {blocks}")
+        for name, values, known in (
+            ("c_init", [c_init], ("trunc_standard_normal", "lecun_normal", "complex_normal")),
+            ("activation", [activation], ("half_glu1", "half_glu2")),
+            ("at_model_rate", at_model_rate, ("b", "log_step")),
+        ):
+            for value in values:
+                if value not in known:
+                    raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+        if not 0 < shortest_step <= LONGEST_STEP:
+            raise ValueError(f"shortest_step must be above 0 and at most {LONGEST_STEP}; got {shortest_step}")
         del length
-        self.features, self.states = features, states
+        self.features, self.states, self.activation = features, states, activation
         eigenvalues, vectors = hippo_normal(2 * states // blocks)
-        eigenvalues, vectors = np.tile(eigenvalues, blocks), np.kron(np.eye(blocks), vectors)
+        eigenvalues, vectors = np.tile(eigenvalues, blocks), np.kron(np.eye(blocks), vectors).astype(np.complex64)
         self.log_decay = KernelParam(jnp.asarray(np.log(-eigenvalues.real), jnp.float32))
         self.frequency = KernelParam(jnp.asarray(eigenvalues.imag, jnp.float32))
-        spread = jax.random.uniform(rngs.params(), (states,), minval=math.log(0.001), maxval=math.log(0.1))
-        self.log_step = KernelParam(spread)
-        b = jax.random.normal(rngs.params(), (2 * states, features)) / math.sqrt(features)
-        c = jax.random.normal(rngs.params(), (2, features, 2 * states)) / math.sqrt(2 * states)
-        self.b = KernelParam(_parts(jnp.asarray(vectors.conj().T, jnp.complex64) @ b))
-        self.c = nnx.Param(_parts(c @ jnp.asarray(vectors, jnp.complex64)))
+
+        def kind(name: str) -> type[nnx.Param]:
+            return nnx.Param if name in at_model_rate else KernelParam
+
+        spread = jax.random.uniform(
+            rngs.params(), (states,), minval=math.log(shortest_step), maxval=math.log(LONGEST_STEP)
+        )
+        self.log_step = kind("log_step")(spread)
+        b = _truncated_normal(rngs.params(), (2 * states, features)) / math.sqrt(2 * states)
+        self.b = kind("b")(_parts(vectors.conj().T @ b))
+        self.c = nnx.Param(_parts(start_of_c(c_init, features, vectors, rngs.params())))
         self.skip = nnx.Param(jax.random.normal(rngs.params(), (features,)))
         self.gate = Linear(features, features, layout="blc", axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
         self.dropout = dropout
@@ -53,9 +85,9 @@ class S5(nnx.Module):
         """x (batch, length, features) → the same shape and dtype; the recurrence is complex64."""
         if mask is not None:
             x = jnp.where(mask[:, :, None], x, 0)
-        h = gelu(self.recurrence(x.astype(jnp.float32)).astype(x.dtype))
-        h = drop_out(h, self.dropout, key)
-        return h * jax.nn.sigmoid(self.gate(h))
+        s = self.recurrence(x.astype(jnp.float32)).astype(x.dtype)
+        h = drop_out(gelu(s), self.dropout, key)
+        return (s if self.activation == "half_glu2" else h) * jax.nn.sigmoid(self.gate(h))
 
     def recurrence(self, u: jax.Array) -> jax.Array:
         """s of the class's equation, both directions: u (batch, length, features) float32 → the same."""
@@ -88,6 +120,25 @@ def _scan(rate: jax.Array, inputs: jax.Array) -> jax.Array:
 
     rates = jnp.broadcast_to(rate, (1, inputs.shape[1], rate.shape[0]))
     return jax.lax.associative_scan(combine, (rates, inputs), axis=1)[1]
+
+
+def start_of_c(c_init: str, features: int, vectors: np.ndarray, key: jax.Array) -> jax.Array:
+    """Of both directions, in the basis of vectors (size, states): (2, features, states) complex64.
+
+    By the names of S5's code, with the variance of a real or imaginary part: "trunc_standard_normal", 1 / size, and
+    "lecun_normal", 1 / (size · features), are multiplied by the vectors; "complex_normal", 1/2, isn't.
+    """
+    size, states = vectors.shape
+    if c_init == "complex_normal":
+        real, imaginary = jax.random.normal(key, (2, 2, features, states)) * math.sqrt(0.5)
+        return jax.lax.complex(real, imaginary)
+    real, imaginary = _truncated_normal(key, (2, 2, features, size))
+    return jax.lax.complex(real, imaginary) @ vectors / math.sqrt(size * (features if c_init == "lecun_normal" else 1))
+
+
+def _truncated_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Of variance 1, cut at two deviations of the normal distribution before, as LeCun's is in JAX."""
+    return jax.nn.initializers.truncated_normal(1 / 0.8796256610342398)(key, shape)
 
 
 def _parts(z: jax.Array) -> jax.Array:
