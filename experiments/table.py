@@ -3,9 +3,10 @@
 With --workdir the records are read from the runs there, and written beside them (WORKDIR/NAME/PRESET.jsonl) with the
 table as Markdown, LaTeX and CSV and a plot; otherwise they are those of experiments/records. --output is another folder
 for all that: what it holds already of cells that weren't run in the workdir stays, so that the columns of a table can
-be made on several machines. A cell is the mean test accuracy over seeds with its 95% interval (Student's t). Bold is the best of a column, if every row of it was run and it is better
-than each by a t-test paired by seed, p < 0.05, and the table's control, where it has one, has left the level of
-guessing; otherwise nothing is. What wasn't run, or failed, says so.
+be made on several machines. A cell is the mean test accuracy over seeds with its 95% interval (Student's t). Bold is
+the best of a column, if every row of it was run and it is better than each by a t-test paired by seed, p < 0.05, and
+the table's control, where it has one, has left the level of guessing; otherwise nothing is. What wasn't run, or failed,
+says so.
 """
 
 import csv

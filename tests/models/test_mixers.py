@@ -257,7 +257,7 @@ def test_fourier_mixing_is_two_plain_transforms():
 @pytest.mark.parametrize("short_conv", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 def test_rotary_attention_is_its_formula(causal, short_conv):
-    """Beside NumPy: softmax over scores of queries and keys as complex numbers turned by t · 10000^(−i / (size / 2))."""
+    """Beside NumPy, where queries and keys are complex numbers, turned by t · 10000^(−i / (size / 2))."""
     heads, size = 2, FEATURES // 2
     options = {"heads": heads, "rotary": True, "causal": causal, "short_conv": short_conv}
     mixer, x = Attention(FEATURES, LENGTH, **options, **COMMON, rngs=nnx.Rngs(0)), np.asarray(inputs(), np.float64)
