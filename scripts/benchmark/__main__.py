@@ -1,8 +1,9 @@
-"""Measures speed: python -m scripts.benchmark ops|step|full|data [--output=DIR]
+"""Measures speed: python -m scripts.benchmark ops|block|step|full|data [--output=DIR]
 
 ops   global_conv, every boundary, layout and method, over length 16 to 65,536, beside the convolutions and the
       attention of JAX and (where it is installed) PyTorch: time forward and with gradient, GB/s, memory, error against
       float64; on a CPU also with the batch split over the cores, a device each
+block training steps of one layer of gconv and of attention, with their dense layers, over the same lengths
 step  whole training steps of gconv, of attention and of the same gconv block in PyTorch; and of every mixer at the
       shape of every task, at equal parameters. On a CPU the cores are two devices
 full  a training step of each model of Long Range Arena's full setting, and so the minutes of all its steps: for an
@@ -27,7 +28,7 @@ from gconv import cli
 from gconv.errors import UserError
 
 _OUTPUT = flags.DEFINE_string("output", None, "folder for the record, the table and the plot")
-_LENGTHS = flags.DEFINE_list("lengths", None, "ops: only these lengths")
+_LENGTHS = flags.DEFINE_list("lengths", None, "ops and block: only these lengths")
 _COLUMNS = flags.DEFINE_list("columns", None, "full: only these tasks")
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "most rounds that a median is taken over", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 20, "seconds after which a median makes do with fewer", lower_bound=0)
@@ -37,8 +38,8 @@ DTYPES = {"ops": "float32 where it doesn't say bf16", "full": "bfloat16"}
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) != 2 or argv[1] not in ("ops", "step", "full", "data"):
-        raise UserError(f"expected ops, step, full or data; got {' '.join(argv[1:]) or 'nothing'}")
+    if len(argv) != 2 or argv[1] not in ("ops", "block", "step", "full", "data"):
+        raise UserError(f"expected ops, block, step, full or data; got {' '.join(argv[1:]) or 'nothing'}")
     what, folder = argv[1], _output_folder()
     import jax
     import jaxlib
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> None:
     if what != "data":  # every batch of a step but Path-X's divides by two, and every width
         jax.config.update("jax_num_cpu_devices", cores if what == "ops" else min(cores, 2))
     from gconv.training.metrics import device_name, memory_here
-    from scripts.benchmark import full_setting, operator, pipeline, rivals, training_step
+    from scripts.benchmark import block, full_setting, operator, pipeline, rivals, training_step
 
     device = device_name()
     kept = _kept(folder, device) if what == "full" else {}
@@ -60,6 +61,10 @@ def main(argv: list[str]) -> None:
         text = "\n\n".join(show(rows) for show in (operator.table, operator.by_method, operator.crossovers))
         if {1024, 4096} <= set(lengths):
             found = operator.bars(rows)
+    elif what == "block":
+        for length in _lengths(block.LENGTHS):
+            rows += block.measure(length, _ROUNDS.value, min(_SECONDS.value, 10))
+        text = block.table(rows)
     elif what == "step":
         for shape in training_step.SHAPES:
             rows += training_step.measure(shape, _ROUNDS.value, _SECONDS.value)

@@ -11,7 +11,7 @@ from configs import base
 from experiments import lra
 from gconv.data.dataset import Split
 from gconv.ops.convolution import BOUNDARIES, global_conv
-from scripts.benchmark import full_setting, operator, pipeline, rivals, training_step
+from scripts.benchmark import block, full_setting, operator, pipeline, rivals, training_step
 from scripts.benchmark.timing import medians
 
 RECORDS = Path(__file__).parents[2] / "experiments/records/benchmark"
@@ -52,6 +52,18 @@ def test_every_method_is_measured_and_its_error_known(monkeypatch):
         if "error" in row:
             assert set(row["error"]) == {"y", "dx", "dkernel"} and max(row["error"].values()) < 1e-6
     assert operator.table(rows).count("\n") == len(rows) + 1
+
+
+def test_a_layer_is_timed_with_its_dense_layers(monkeypatch):
+    monkeypatch.setattr(block, "TOKENS", 128)
+    rows = block.measure(64, rounds=1, seconds=0)
+    assert [row["model"] for row in rows] == ["gconv", "gconv, perceptron", "attention", "attention, perceptron"]
+    assert all(row["seconds"] > 0 and row["batch"] == 2 for row in rows)
+    perceptron = 2 * block.FEATURES * 4 * block.FEATURES
+    assert perceptron < rows[1]["parameters"] - rows[0]["parameters"] < 1.1 * perceptron
+    for row, seconds in zip(rows, (0.01, 0.02, 0.05, 0.03), strict=True):
+        row["seconds"], row["bytes"] = seconds, 2**20
+    assert "| 64 | 2 | 10 | 50 | 5.0 | 20 | 30 | 1.5 | 1 | 1 |" in block.table(rows)
 
 
 def test_a_method_that_the_device_cannot_run_is_left_out_and_said(monkeypatch, capsys):
@@ -156,7 +168,7 @@ def test_every_task_with_a_config_has_its_throughput(monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["speed"], "expected ops, step, full or data; got speed"),
+    (["speed"], "expected ops, block, step, full or data; got speed"),
     (["ops", "--lengths=16,x"], "--lengths: expected whole numbers from 2 on; got 'x'"),
     (["data", "--output=/dev/null/x"], "--output: /dev/null/x can't be written"),
 ])  # fmt: skip
