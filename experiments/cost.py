@@ -82,7 +82,7 @@ def operations(length: int) -> dict[str, tuple[float, int]]:
 
 
 def compiled_flops(length: int) -> dict[str, float]:
-    """FLOPs that XLA counts in its compiled programs of `operations` that mix tokens."""
+    """FLOPs that XLA counts in its compiled programs of `operations`."""
     taps = taps_of(length, "bidirectional")
 
     def counted(f: Callable[..., jax.Array], *shapes: tuple[int, ...]) -> float:
@@ -94,12 +94,17 @@ def compiled_flops(length: int) -> dict[str, float]:
         f = functools.partial(global_conv, boundary="bidirectional", layout="bcl", method=method)
         return counted(f, (BATCH, FEATURES, length), (FEATURES, taps))
 
-    of_heads = (BATCH, length, FEATURES // HEAD_SIZE, HEAD_SIZE)
+    def perceptron(x: jax.Array, up: jax.Array, down: jax.Array) -> jax.Array:
+        return jnp.maximum(x @ up, 0) @ down
+
+    rows, of_heads = (BATCH, FEATURES, length), (BATCH, length, FEATURES // HEAD_SIZE, HEAD_SIZE)
     return {
         "global convolution by FFT": convolution("fft"),
         "global convolution by its sum": convolution("direct"),
         # All its scores at once, as JAX has it: XLA counts a loop over blocks of queries as one turn of it.
         "attention": counted(jax.nn.dot_product_attention, of_heads, of_heads, of_heads),
+        f"token perceptron of {HIDDEN} units": counted(perceptron, rows, (length, HIDDEN), (HIDDEN, length)),
+        f"dense layer {FEATURES} → {FEATURES}": counted(jnp.matmul, (BATCH * length, FEATURES), (FEATURES, FEATURES)),
     }
 
 
@@ -118,10 +123,14 @@ def compiled_memory(length: int) -> dict[str, int]:
     def of_heads(batch: int) -> list[tuple[int, int, int, int]]:
         return 3 * [(batch, length, FEATURES // HEAD_SIZE, HEAD_SIZE)]
 
-    convolution = functools.partial(global_conv, boundary="circular", layout="bcl", method="fft")
+    def convolution(method: str) -> int:
+        f = functools.partial(global_conv, boundary="circular", layout="bcl", method=method)
+        return taken(f, (BATCH, FEATURES, length), (FEATURES, length))
+
     at_once = 1 if length > 16384 else BATCH  # XLA of jax 0.12 crashes where an array has half a trillion scores
     return {
-        "convolution by FFT, circular": taken(convolution, (BATCH, FEATURES, length), (FEATURES, length)),
+        "convolution by FFT, circular": convolution("fft"),
+        "convolution by its sum, circular": convolution("direct"),
         "attention, all scores at once": BATCH // at_once * taken(jax.nn.dot_product_attention, *of_heads(at_once)),
         "attention, some queries at a time": taken(attention, *of_heads(BATCH)),
     }
@@ -167,7 +176,7 @@ def table(record: dict[str, Any]) -> str:
     lines += [
         "",
         f"FLOPs of the forward pass by formula, width {FEATURES}. A ratio is attention's cost over the convolution's:",
-        "how many layers of convolution one of attention pays for. The first length at which it pays for so many:",
+        "how many layers of convolution one of attention pays for. The first of these lengths at which it does for so many:",
         "",
         "| layers | " + " | ".join(heads) + " |",
         "|---:|" + "---:|" * len(columns),
@@ -185,10 +194,9 @@ def table(record: dict[str, Any]) -> str:
     for length, of in record["operations"].items():
         by_fft, _ = of["global convolution by FFT"]
         for name, (arithmetic, moved) in of.items():
-            by_xla = record["compiled"][length].get(name)
-            figures = (arithmetic / by_fft, moved / 1e6, arithmetic / moved)
-            cells = [f"{arithmetic / 1e9:.3g}", f"{by_xla / 1e9:.3g}" if by_xla else "–"]
-            cells += [f"{figure:.3g}" for figure in figures]
+            by_xla = record["compiled"][length][name]
+            figures = (arithmetic / 1e9, by_xla / 1e9, arithmetic / by_fft, moved / 1e6, arithmetic / moved)
+            cells = [f"{figure:.3g}" for figure in figures]
             lines.append(f"| {int(length):,} | {name} | " + " | ".join(cells) + " |")
     lines += [
         "",

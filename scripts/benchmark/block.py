@@ -18,9 +18,9 @@ FEATURES, TOKENS = 64, 65_536  # in a step, as many as the operator's benchmark 
 PERCEPTRONS = {"": 0.0, ", perceptron": 4.0}
 ONCE = 16_384  # from this length on a step of attention takes many seconds, and is timed once
 SETTING = (
-    f"Models of one layer, {FEATURES} features, {TOKENS:,} tokens a step: forward, gradient and optimiser. Kernels reach"
-    " to both sides, perceptrons are of four times the width. A CPU's cores are two devices, which share the batch, or the"
-    " positions where it is one."
+    f"Models of one layer, {FEATURES} features, {TOKENS:,} tokens a step: forward, gradient and optimiser. Kernels"
+    " reach to both sides, perceptrons are of four times the width. A CPU's cores are two devices, which share the"
+    " batch, or the positions where it is one."
 )
 
 

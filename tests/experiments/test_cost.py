@@ -51,10 +51,17 @@ def test_memory_is_that_of_what_is_kept(measured):
     """In units of x: attention holds four arrays of scores at once, each of length² a head, and a head is 32 wide."""
     for length, of in ((int(length), of) for length, of in measured["memory"].items()):
         x = cost.BATCH * length * cost.FEATURES * cost.ITEMSIZE
-        fft, whole, blocks = (bytes_ / x for bytes_ in of.values())
-        assert 4 < fft < 6
+        fft, direct, whole, blocks = (bytes_ / x for bytes_ in of.values())
+        assert 4 < fft < 6 and 35 < direct < 35.1
         assert 4 * length / 32 < whole < 4 * length / 32 + 8
         assert blocks < 12 if length == 65_536 else blocks <= whole + 0.1
+
+
+def test_dense_layers_are_compiled_to_what_the_formulas_say(measured):
+    for length, of in measured["operations"].items():
+        for name, (arithmetic, _) in of.items():
+            compiled = measured["compiled"][length][name] / arithmetic
+            assert 1 <= compiled < 1.01 or name in ("attention", "global convolution by FFT"), (length, name)
 
 
 def test_the_published_table_is_that_of_its_record(measured):

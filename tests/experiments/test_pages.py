@@ -126,11 +126,11 @@ def test_what_the_answer_says_of_layers_paid_for_is_in_the_records():
     assert paid[8192][1] < 12 < paid[16384][1] < 24 < paid[32768][1]
 
     def first(layers, part):
-        """From which length on one layer of attention costs as much as so many of convolution, to a hundred tokens."""
-        costs = ((length, cost.flops(length)) for length in range(1000, 40_000, 100))
+        """From which length on one layer of attention costs as much as so many of convolution."""
+        costs = ((length, cost.flops(length)) for length in range(16, 40_000))
         return next(length for length, of in costs if of["attention"][part] >= layers * of["FFT"][part])
 
-    assert (first(12, 1), first(12, 2), first(24, 2)) == (2800, 14_100, 29_700)
+    assert (first(2, 2), first(12, 1), first(12, 2), first(24, 2)) == (1052, 2742, 14_040, 29_648)
     bare = [at["attention"][1] / at["FFT"][0] for at in lengths.values()]
     assert int(min(bare)) == 67
 
@@ -141,9 +141,17 @@ def test_what_the_answer_says_of_memory_is_in_the_records():
         int(length): [bytes_ / (cost.BATCH * int(length) * cost.FEATURES * cost.ITEMSIZE) for bytes_ in of.values()]
         for length, of in record.items()
     }
-    assert {round(fft) for length, (fft, _, _) in of_x.items() if length > 16} == {5} and of_x[16][0] < 5.6
-    assert round(of_x[1024][1]) == 134 and round(of_x[65_536][1], -2) == 8200
-    assert (round(of_x[4096][2]), round(of_x[65_536][2])) == (57, 11)
+    assert {round(fft) for length, (fft, *_) in of_x.items() if length > 16} == {5} and of_x[16][0] < 5.6
+    assert {round(direct) for _, direct, *_ in of_x.values()} == {35}
+    assert round(of_x[1024][2]) == 134 and round(of_x[65_536][2], -2) == 8200
+    assert (round(of_x[4096][3]), round(of_x[65_536][3])) == (57, 11)
+    rows = json.loads((RECORDS / "benchmark/ops.json").read_text())["rows"]
+    of_sides: dict[bool, set[int]] = {True: set(), False: set()}
+    for row in rows:
+        if row["method"] == "global_conv bcl" and row["boundary"] != "causal":
+            x = 4 * row["batch"] * row["length"] * operator.CHANNELS
+            of_sides[row["boundary"] == "circular"].add(round(row["bytes"] / x))
+    assert {sides: (min(found), max(found)) for sides, found in of_sides.items()} == {True: (6, 8), False: (7, 10)}
 
 
 def test_what_the_answer_says_of_interactions_is_in_the_records():
