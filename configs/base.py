@@ -55,6 +55,7 @@ def base(mixer: str) -> ConfigDict:
                 "lr": 1e-3,  # the peak, after warmup_steps
                 "kernel_lr": 1e-3,  # the same for the parameters of long kernels
                 "warmup_steps": 0,
+                "schedule": "cosine",  # after them; or "inverse_sqrt"
                 "weight_decay": 0.05,
                 "kernel_weight_decay": 0.0,  # the same for the parameters of long kernels
                 "b1": 0.9,
@@ -98,7 +99,7 @@ def resolve(arg: str | None, task: Change, *alternatives: Mapping[str, Change]) 
         elif name not in KERNELS and name not in presets:
             known = ", ".join([*presets, *KERNELS, "match=FIGURE", "layers=N"])
             raise ValueError(f"config:{arg}: unknown name {name!r}; expected one of {known}")
-    families = ({*KERNELS, "sgconv"}, *alternatives)
+    families = ({*KERNELS, *RECIPES}, *alternatives)
     together = [[name for name in dict.fromkeys(names) if name in family] for family in families]
     together += [[name for name in dict.fromkeys(names) if name.startswith(f)] for f in ("match=", "layers=")]
     for found in together:
@@ -120,7 +121,7 @@ def resolve(arg: str | None, task: Change, *alternatives: Mapping[str, Change]) 
     if figure or layers:
         from gconv.training.match import match  # imports JAX, which few configs need
     if figure:
-        sizes = [name for name in names if name in presets and name != "sgconv"]  # that is for convolutions only
+        sizes = [name for name in names if name in presets and name not in RECIPES]  # those are for some mixers only
         other = "gconv" if mixer == "attention" else "attention"
         try:
             reference = resolve(",".join([other, *sizes]), task, *alternatives)
@@ -136,6 +137,7 @@ def resolve(arg: str | None, task: Change, *alternatives: Mapping[str, Change]) 
 
 
 MATCHES = ("parameters", "flops", "flops_direct", "time")
+RECIPES = ("sgconv", "lra")  # presets of every task for the mixers that they were published with
 
 
 # Name → class and options. LongConv, SGConv, MRConv, CKConv and Hyena, S4D, GFNet.
@@ -248,10 +250,7 @@ def transformer(config: ConfigDict) -> None:
     """The encoder of Vaswani et al. 2017: post-norm, sinusoidal positions, ReLU.
 
     On Long Range Arena it has the sizes reported for Tay et al. 2021, on ListOps those of the file that they released
-    (6 layers), and the data, steps and batches of gconv. Their files train for 5,000 × 32 on ListOps and Retrieval,
-    20,000 × 32 on Text, 35,000 × 256 on Image, 62,400 × 512 on Pathfinder and 500,000 × 64 on Path-X; they start Image
-    from 1 × 32 with one head, and Pathfinder has 1 × 128 with projections of half the width, where 1 × 128 with 8 heads
-    and 4 × 32 are reported.
+    (6 layers), and the data, steps and batches of gconv: their own are the recipe `lra`.
     """
     _set(config, _attention(rotary=False))
     config.model.mlp_ratio = 4.0
@@ -335,6 +334,40 @@ def sgconv(config: ConfigDict, width: int, unit: float, lr: float, weight_decay:
     config.model.mixer_options.kernel_options = ConfigDict({"width": width, "decay": 0.5})
     rates(config, lr, 1e-3 / unit, weight_decay)
     config.optim.kernel_weight_decay = weight_decay * unit
+
+
+def lra(
+    config: ConfigDict,
+    *,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    warmup_steps: int,
+    schedule: str = "inverse_sqrt",
+    weight_decay: float = 0.1,
+    dropout: float = 0.1,
+    mlp_ratio: float = 4.0,
+    positions: str = "sinusoidal",
+    clip: float = 0.0,
+) -> None:
+    """The Transformer of Long Range Arena's code, by its released files, but for its shape.
+
+    ValueError for another mixer.
+
+    Pre-norm with GELU, where the paper says Vaswani et al.'s. lr is the peak; where their rate falls as the inverse
+    square root of the step, theirs is lr · √warmup_steps. Not as there: the mean over positions for a token of its own
+    (their files for Pathfinder and Path-X have the mean too), pixels as numbers for 256 embeddings, no dropout of
+    attention's weights, no hidden layer in the head; on ListOps layers of weights of their own, where theirs share
+    them; on Pathfinder and Path-X projections of the whole width, where theirs have half.
+    """
+    if config.mixer != "transformer":
+        raise ValueError(f"lra is the recipe of Long Range Arena's transformer; got {config.mixer}")
+    config.model.norm_first, config.model.activation, config.model.positions = True, "gelu", positions
+    config.model.dropout, config.model.mlp_ratio = dropout, mlp_ratio
+    config.steps, config.batch_size = steps, batch_size
+    config.optim.warmup_steps, config.optim.schedule, config.optim.clip = warmup_steps, schedule, clip
+    config.optim.b2 = 0.98
+    rates(config, lr, lr, weight_decay)
 
 
 def s5(

@@ -9,6 +9,7 @@ published task by task (85.69 on average over LRA, Miralles-González et al. 202
 37.11 (re-run for Mega, Ma et al. 2022). Guessing scores 17.5.
 expected time: the full 80,000 steps need an accelerator and have not been run here; a 2-core CPU would take days.
   :MIXER,smoke  under a minute on a CPU.   :MIXER,quickstart  two minutes a mixer on 2 cores.
+  :transformer,lra  LRA's own file, with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 8 × 128, batch norm behind each block, AdamW .01 with .0005 for
@@ -25,7 +26,8 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, listops, {"sgconv": sgconv}, {"quickstart": quickstart, "small": small, "smoke": smoke})
+    recipes = {"sgconv": sgconv, "lra": lra}
+    return base.resolve(arg, listops, recipes, {"quickstart": quickstart, "small": small, "smoke": smoke})
 
 
 def listops(config: ConfigDict) -> None:
@@ -56,6 +58,13 @@ def sgconv(config: ConfigDict) -> None:
     base.sgconv(config, width=1, unit=1.2, lr=1e-2, weight_decay=0.05)
     config.optim.warmup_steps = 1_000
     config.model.dropout = 0.0
+
+
+def lra(config: ConfigDict) -> None:
+    """LRA's Transformer by its released file."""
+    base.shape(config, 6, 512, heads=8)
+    base.lra(config, steps=5_000, batch_size=32, lr=0.05 / 1_000**0.5, warmup_steps=1_000)
+    config.data.length = 2000
 
 
 def smoke(config: ConfigDict) -> None:

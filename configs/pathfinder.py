@@ -11,6 +11,7 @@ published task by task (85.69 on average over LRA, Miralles-González et al. 202
 71.83 (re-run for Mega, Ma et al. 2022). Guessing scores 50.
 expected time: the full 500,000 steps need an accelerator and have not been run here; a 2-core CPU would take weeks.
   :MIXER,smoke  under a minute on a CPU.
+  :transformer,lra  LRA's own file, with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, no dropout, AdamW .004
@@ -27,7 +28,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, pathfinder, {"sgconv": sgconv}, {"small": small, "smoke": smoke})
+    return base.resolve(arg, pathfinder, {"sgconv": sgconv, "lra": lra}, {"small": small, "smoke": smoke})
 
 
 def pathfinder(config: ConfigDict) -> None:
@@ -62,6 +63,23 @@ def sgconv(config: ConfigDict) -> None:
     base.sgconv(config, width=32, unit=9.4, lr=4e-3, weight_decay=0.03)
     config.optim.warmup_steps = 2_500
     config.model.dropout = 0.2
+
+
+def lra(config: ConfigDict) -> None:
+    """LRA's Transformer by its released file."""
+    base.shape(config, 1, 128, heads=4)
+    base.lra(
+        config,
+        steps=62_400,
+        batch_size=512,
+        lr=1e-3,
+        warmup_steps=312,
+        dropout=0.2,
+        mlp_ratio=1.0,
+        weight_decay=0.0,
+        schedule="cosine",
+    )
+    config.eval_every = 312
 
 
 def smoke(config: ConfigDict) -> None:

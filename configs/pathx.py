@@ -14,6 +14,7 @@ expected time: the full 500,000 steps need an accelerator and have not been run 
   :MIXER,KERNEL,side32  then side64 and side128, each with --config.init_from=RUN of the one before: by progressive
 resolution, for the kernels that can be sampled more densely (multi_scale, multi_resolution, implicit, diagonal). Each
 side takes half the steps of the one before. experiments/progressive.py is all three in one command.
+  :transformer,lra  LRA's own file, with its steps and batches.
   :MIXER,small  one block and recipe for every mixer, and a quarter of the side; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, no dropout, AdamW 5e-4 for
@@ -33,7 +34,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, pathx, {"sgconv": sgconv}, SIDES, {"small": small, "smoke": smoke})
+    return base.resolve(arg, pathx, {"sgconv": sgconv, "lra": lra}, SIDES, {"small": small, "smoke": smoke})
 
 
 def pathx(config: ConfigDict) -> None:
@@ -86,6 +87,24 @@ def side(config: ConfigDict, pixels: int) -> None:
 
 
 SIDES = {f"side{pixels}": functools.partial(side, pixels=pixels) for pixels in (32, 64, 128)}
+
+
+def lra(config: ConfigDict) -> None:
+    """LRA's Transformer by its released file."""
+    base.shape(config, 1, 32, heads=2)
+    base.lra(
+        config,
+        steps=500_000,
+        batch_size=64,
+        lr=1e-3,
+        warmup_steps=2_500,
+        mlp_ratio=1.0,
+        positions="learnt",
+        weight_decay=0.0,
+        schedule="cosine",
+        clip=1.0,
+    )
+    config.eval_every = 2_500
 
 
 def smoke(config: ConfigDict) -> None:

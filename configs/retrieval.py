@@ -11,6 +11,7 @@ published task by task (85.69 on average over LRA, Miralles-González et al. 202
 79.14 (re-run for Mega, Ma et al. 2022). Guessing scores 50.
 expected time: the full 50,000 steps need an accelerator and have not been run here; a 2-core CPU would take weeks.
   :MIXER,smoke  under a minute on a CPU, on made-up pairs.
+  :transformer,lra  LRA's own file, with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 Both sequences of a pair pass one tower; [u, v, u − v, u ⊙ v] of their features goes to the head.
@@ -29,7 +30,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, retrieval, {"sgconv": sgconv}, {"small": small, "smoke": smoke})
+    return base.resolve(arg, retrieval, {"sgconv": sgconv, "lra": lra}, {"small": small, "smoke": smoke})
 
 
 def retrieval(config: ConfigDict) -> None:
@@ -59,6 +60,12 @@ def sgconv(config: ConfigDict) -> None:
     base.sgconv(config, width=1, unit=1.2, lr=1e-2, weight_decay=0.05)
     config.optim.warmup_steps = 2_500
     config.model.dropout = 0.0
+
+
+def lra(config: ConfigDict) -> None:
+    """LRA's Transformer by its released file, whose warm-up outlasts its training."""
+    base.shape(config, 4, 128, heads=4)
+    base.lra(config, steps=5_000, batch_size=32, lr=0.05 / 8_000**0.5, warmup_steps=8_000)
 
 
 def smoke(config: ConfigDict) -> None:

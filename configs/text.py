@@ -12,6 +12,7 @@ training reviews is held out.
 expected time: gconv's full 50,000 steps took nine minutes on one H100, with layer norm in the place of batch norm; the
 others' have not been run; a 2-core CPU would take days.
   :MIXER,smoke  under a minute on a CPU, without a download.
+  :transformer,lra  LRA's own file, with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, AdamW .01 with .001 for
@@ -28,7 +29,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, text, {"sgconv": sgconv}, {"small": small, "smoke": smoke})
+    return base.resolve(arg, text, {"sgconv": sgconv, "lra": lra}, {"small": small, "smoke": smoke})
 
 
 def text(config: ConfigDict) -> None:
@@ -60,6 +61,13 @@ def sgconv(config: ConfigDict) -> None:
     base.sgconv(config, width=2, unit=2.0, lr=1e-2, weight_decay=0.05)
     config.optim.warmup_steps = 1_000
     config.model.dropout = 0.0
+
+
+def lra(config: ConfigDict) -> None:
+    """LRA's Transformer by its released file, on reviews cut at 1,000 bytes."""
+    base.shape(config, 4, 256, heads=4)
+    base.lra(config, steps=20_000, batch_size=32, lr=0.05 / 8_000**0.5, warmup_steps=8_000)
+    config.data.length = 1000
 
 
 def smoke(config: ConfigDict) -> None:

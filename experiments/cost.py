@@ -176,7 +176,7 @@ def table(record: dict[str, Any]) -> str:
     lines += [
         "",
         f"FLOPs of the forward pass by formula, width {FEATURES}. A ratio is attention's cost over the convolution's:",
-        "how many layers of convolution one of attention pays for. The first of these lengths at which it does for so many:",
+        "how many layers of convolution one of attention pays for. The first of these lengths at which it does so for:",
         "",
         "| layers | " + " | ".join(heads) + " |",
         "|---:|" + "---:|" * len(columns),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from gconv.training.match import spec_of
+from gconv.training.match import parameters, spec_of
+from gconv.training.optim import schedule as optimizer_schedule
 from gconv.training.step import build_model
 
 # Layers, width, norm and whether it comes first, dropout; rate, kernels' rate, weight decay; batch, steps, warm-up;
@@ -65,6 +66,29 @@ S5 = {
     ),
 }
 
+# Layers, width, heads, hidden units, dropout, positions; steps, batch, rate before its factors, schedule, warm-up,
+# decay; length. From LRA's lra_benchmarks/*/configs.
+LRA = {
+    "listops": (6, 512, 8, 2048, 0.1, "sinusoidal", 5_000, 32, 0.05, "inverse_sqrt", 1_000, 0.1, 2000),
+    "text": (4, 256, 4, 1024, 0.1, "sinusoidal", 20_000, 32, 0.05, "inverse_sqrt", 8_000, 0.1, 1000),
+    "retrieval": (4, 128, 4, 512, 0.1, "sinusoidal", 5_000, 32, 0.05, "inverse_sqrt", 8_000, 0.1, 4000),
+    "image": (1, 32, 1, 64, 0.3, "learnt", 200 * (45_000 // 256), 256, 5e-4, "cosine", 45_000 // 256, 0.0, 1024),
+    "pathfinder": (
+        *(1, 128, 4, 128, 0.2, "sinusoidal"),
+        *(200 * (160_000 // 512), 512, 1e-3, "cosine", 160_000 // 512, 0.0, 1024),
+    ),
+    "pathx": (1, 32, 2, 32, 0.1, "learnt", 200 * 2_500, 64, 1e-3, "cosine", 2_500, 0.0, 128**2),
+}
+# Layers, width and heads in the full setting: of Amos et al. 2023 (attention), and as reported for Tay et al. 2021.
+ATTENTION = {
+    "listops": ((6, 512, 8), (6, 512, 8)),
+    "text": ((6, 512, 8), (4, 256, 4)),
+    "retrieval": ((4, 128, 4), (4, 128, 4)),
+    "image": ((3, 64, 8), (1, 128, 8)),
+    "pathfinder": ((4, 128, 8), (4, 32, 4)),
+    "pathx": ((4, 128, 8), (1, 32, 2)),
+}
+
 
 def made_of(task, names):
     return importlib.import_module(f"configs.{task}").get_config(names)
@@ -103,6 +127,33 @@ def test_sgconv_learns_its_kernels_at_the_published_relative_rate(task):
     assert made.optim.kernel_weight_decay * made.optim.kernel_lr == pytest.approx(made.optim.weight_decay * 1e-3)
     found = convolutions(made)
     assert (*found[:6], 1e-3, *found[7:]) == tuple(published)
+
+
+@pytest.mark.parametrize("task", LRA)
+def test_lra_is_the_transformer_of_its_released_files(task):
+    made = made_of(task, "transformer,lra")
+    model, optim = made.model, made.optim
+    *published, lr, schedule, warm_up, decay, length = LRA[task]
+    hidden = round(model.mlp_ratio * model.features)
+    found = (model.layers, model.features, model.mixer_options.heads, hidden, model.dropout, model.positions)
+    assert (*found, made.steps, made.batch_size) == tuple(published) and made.data.length == length
+    assert (optim.schedule, optim.warmup_steps, optim.weight_decay) == (schedule, warm_up, decay)
+    for step in (warm_up // 2, warm_up, 2 * warm_up):
+        if schedule == "inverse_sqrt":  # theirs: constant * linear_warmup * rsqrt_decay
+            expected = lr * min(1, step / warm_up) / np.sqrt(max(step, warm_up))
+            assert optimizer_schedule(optim, made.steps)(step) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="lra is the recipe of Long Range Arena's transformer; got gconv"):
+        made_of(task, "gconv,lra")
+
+
+@pytest.mark.parametrize("task", ATTENTION)
+def test_attention_has_its_published_sizes(task):
+    for mixer, published in zip(("attention", "transformer"), ATTENTION[task], strict=True):
+        made = made_of(task, mixer)
+        assert (made.model.layers, made.model.features, made.model.mixer_options.heads) == published
+        assert made.model.mlp_ratio == 4 and made.steps == made_of(task, "gconv").steps
+    if task == "image":  # the one count that its docstring gives
+        assert parameters(made) == 199_818
 
 
 @pytest.mark.parametrize("task", S5)

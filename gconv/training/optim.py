@@ -4,15 +4,26 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 from flax import nnx
 
+from gconv.errors import UserError
 from gconv.models.kernels import KernelParam
 
 
 def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
-    """Learning rate by step: linear from 0 to config.lr over config.warmup_steps, then a cosine to 0 at the last."""
+    """Learning rate by step: linear from 0 to config.lr over config.warmup_steps, then as config.schedule says.
+
+    "cosine" reaches 0 at the last step; "inverse_sqrt" falls as √(warmup_steps / step) (Vaswani et al. 2017, eq. 3).
+    UserError for another.
+    """
+    if config.schedule == "inverse_sqrt":
+        warm_up = max(config.warmup_steps, 1)
+        return lambda step: config.lr * jnp.minimum(step / warm_up, jnp.sqrt(warm_up / jnp.maximum(step, 1)))
+    if config.schedule != "cosine":
+        raise UserError(f"config.optim.schedule must be cosine or inverse_sqrt; got {config.schedule!r}")
     return optax.warmup_cosine_decay_schedule(0.0, config.lr, config.warmup_steps, max(steps, config.warmup_steps + 1))
 
 

@@ -179,11 +179,17 @@ def test_kernels_have_their_own_learning_rate_and_decay(kernel_decay):
     assert found == {(True, True), (False, True), (False, False)}
 
 
-def test_the_schedule_warms_up_and_ends_at_zero():
+def test_the_schedule_warms_up_and_falls():
     made = config().optim
     made.update(lr=0.5, warmup_steps=10)
     rate = schedule(made, 100)
     np.testing.assert_allclose([rate(0), rate(5), rate(10), rate(55), rate(100)], [0, 0.25, 0.5, 0.25, 0], atol=1e-6)
+    made.schedule = "inverse_sqrt"
+    rate = schedule(made, 100)
+    np.testing.assert_allclose([rate(0), rate(5), rate(10), rate(40)], [0, 0.25, 0.5, 0.25], atol=1e-6)
+    made.schedule = "step"
+    with pytest.raises(UserError, match=r"config.optim.schedule must be cosine or inverse_sqrt; got 'step'"):
+        schedule(made, 100)
 
 
 def test_evaluation_drops_no_example(mesh):

@@ -75,7 +75,7 @@ class S5(nnx.Module):
         )
         self.log_step = kind("log_step")(spread)
         b = _truncated_normal(rngs.params(), (2 * states, features)) / math.sqrt(2 * states)
-        self.b = kind("b")(_parts(vectors.conj().T @ b))
+        self.b = kind("b")(_parts(jnp.asarray(vectors.conj().T) @ b))
         self.c = nnx.Param(_parts(start_of_c(c_init, features, vectors, rngs.params())))
         self.skip = nnx.Param(jax.random.normal(rngs.params(), (features,)))
         self.gate = Linear(features, features, layout="blc", axes=("embed", "hidden"), dtype=dtype, rngs=rngs)
