@@ -6,9 +6,9 @@ Matrix products are in bf16, FFTs in float32.
     python -m experiments.table lra --preset= --workdir=runs --output=experiments/records/lra
     python -m experiments.lra                                          # the README's table
 
-The last writes experiments/records/lra/main.md: those results where there are records of them, with minutes and device,
-beside the published figures; what the runs take by measured steps, and what they should, projected by the cost model
-(`hours`). A cell without a record says "not run".
+The last writes experiments/records/lra/main.md, those results where there are records of them, with minutes and device,
+beside the published figures, and what the runs take by measured steps; and projected.md, what they should take by the
+cost model (`hours`). A cell without a record says "not run".
 """
 
 import math
@@ -162,7 +162,7 @@ def _beside_projection(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> st
         projected = hours(training(CONFIGS[task].get_config(TABLE.rows[row].names), evaluation=False), H100)
         ratios.setdefault(row, []).append(f"{minutes(measured) / 60 / projected:.1f} on {task}")
     shown = "; ".join(f"{row} {', '.join(of_tasks)}" for row, of_tasks in ratios.items())
-    return f"Measured ÷ projected, by the formulas below for an H100 and these steps alone: {shown}."
+    return f"Measured ÷ projected, by the formulas of the projections for an H100 and these steps alone: {shown}."
 
 
 def results(records: list[dict[str, Any]]) -> list[str]:
@@ -207,36 +207,38 @@ def projections() -> list[str]:
     return lines
 
 
-def page() -> str:
-    records = grid.read_records("lra", "")
-    return "\n".join(
-        [
-            "Test accuracy (%), the full setting:",
-            "",
-            *results(records),
-            "",
-            "Time of all training steps of a run, by **measured** steps, without validation and test"
-            " (`python -m scripts.benchmark full`):",
-            "",
-            *measurements(),
-            "",
-            f"Time of a run **projected, not measured**, with validation and test, at {REACHED:.0%} of the makers' peak"
-            " rates; a TPU's for FFTs isn't published and taken as a thirty-second of that for matrices; attention as a"
-            " fused kernel, which on a TPU it isn't here yet (`experiments/lra.py` has the formulas):",
-            "",
-            *projections(),
-            "",
-        ]
-    )
+def written() -> dict[str, str]:
+    """The files of the record: what was measured, and what is projected."""
+    measured = [
+        "Test accuracy (%), the full setting:",
+        "",
+        *results(grid.read_records("lra", "")),
+        "",
+        "Time of all training steps of a run, by **measured** steps, without validation and test"
+        " (`python -m scripts.benchmark full`):",
+        "",
+        *measurements(),
+        "",
+    ]
+    projected = [
+        f"Time of a run **projected, not measured**, with validation and test, at {REACHED:.0%} of the makers' peak"
+        " rates; a TPU's for FFTs isn't published and taken as a thirty-second of that for matrices; attention as a fused"
+        " kernel, which on a TPU it isn't here yet (`experiments/lra.py` has the formulas):",
+        "",
+        *projections(),
+        "",
+    ]
+    return {"main.md": "\n".join(measured), "projected.md": "\n".join(projected)}
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}")
-    path = grid.RECORDS / "lra" / "main.md"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(page())
-    print(page())
+    folder = grid.RECORDS / "lra"
+    folder.mkdir(exist_ok=True)
+    for name, content in written().items():
+        (folder / name).write_text(content)
+        print(content)
 
 
 if __name__ == "__main__":

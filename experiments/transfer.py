@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import gconv
-from experiments.grid import Part, Table, slug
+from experiments.grid import RATES, Part, Table, slug, with_norms
 from experiments.table import shown_mean
 from gconv.data.generators import listops
 from gconv.progress import say
@@ -41,7 +41,8 @@ def measure(runs: list[Path], folder: Path) -> None:
     for run in runs:
         accuracies = [read_json(run / "result.json")["test_accuracy"]]
         accuracies += [accuracy(run, examples, length) for length, examples in longer.items()]
-        models.append({"row": run.parent.name, "accuracy": accuracies})
+        row = next(slug(row) for row in TABLE.rows if slug(row) in run.parts)
+        models.append({"row": row, "accuracy": accuracies})
         say(f"{run}: {', '.join(f'{100 * a:.1f}%' for a in accuracies)}")
     commonest = [np.bincount([e.value for e in examples]).max() / EXAMPLES for examples in longer.values()]
     guessing = [read_json(runs[0] / "result.json")["chance"], *(float(share) for share in commonest)]
@@ -117,5 +118,6 @@ TABLE = Table(
         ),
     },
     columns={"ListOps": Part("listops")},
+    sweep=with_norms(RATES[1:3]),
     measure=measure,
 )

@@ -9,8 +9,9 @@ from gconv.training.match import parameters, spec_of
 from gconv.training.step import build_model
 
 
-def test_the_committed_page_is_the_one_its_records_make():
-    assert (grid.RECORDS / "lra" / "main.md").read_text() == lra.page()
+def test_the_committed_pages_are_those_that_their_records_make():
+    for name, content in lra.written().items():
+        assert (grid.RECORDS / "lra" / name).read_text() == content
 
 
 def test_a_result_stands_in_its_cell_and_the_others_say_not_run():
