@@ -222,8 +222,8 @@ def written() -> dict[str, str]:
     ]
     projected = [
         f"Time of a run **projected, not measured**, with validation and test, at {REACHED:.0%} of the makers' peak"
-        " rates; a TPU's for FFTs isn't published and taken as a thirty-second of that for matrices; attention as a fused"
-        " kernel, which on a TPU it isn't here yet (`experiments/lra.py` has the formulas):",
+        " rates; a TPU's for FFTs isn't published and taken as a thirty-second of that for matrices; attention as a"
+        " fused kernel, which on a TPU it isn't here yet (`experiments/lra.py` has the formulas):",
         "",
         *projections(),
         "",
