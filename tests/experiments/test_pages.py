@@ -171,7 +171,7 @@ def test_what_the_answer_says_of_interactions_is_in_the_records():
     for of_seeds in found.values():
         by_distance = np.mean([m.trained for m in of_seeds.values()], 0)
         assert max(by_distance / record["task"]) < 0.41 and by_distance.argmax() == 0
-        assert by_distance[-1] / by_distance[0] < 0.41
+        assert 1 / 7.5 < by_distance[-1] / by_distance[0] < 0.41
     depths = (1, 2, 4, 12, 24)
     means = {mixer: [mean((mixer, layers), "trained") for layers in depths] for mixer in ("attention", "gconv")}
     assert all(a > b for a, b in zip(*means.values(), strict=True))
@@ -190,11 +190,12 @@ def test_what_the_answer_says_of_interactions_is_in_the_records():
     }
     assert deeper == {"gconv": [4, 12], "fnet": [12, 24], "attention": []}
     assert all(mean(("gconv", layers), "untrained") < 0.02 for layers in (1, 2, 4))
-    falls = [("attention", 4), ("attention", 12), ("attention", 24), ("mlp_mixer", 24), ("gconv", 24)]
+    falls = [("attention", 4), ("gconv", 24)]
+    falls += [(mixer, layers) for mixer in ("attention", "mlp_mixer", "fnet") for layers in (12, 24)]
     assert all(mean(key, "untrained") > mean(key, "trained") for key in falls)
     for layers in depths:
         field = np.mean([m.field for m in found["gconv", layers].values()], 0)
-        assert 0.3 < np.mean(field[8:13]) / field[1] < 0.75 and np.mean(field[30:50]) > 0.8 * np.mean(field[10:20])
+        assert 0.3 < np.mean(field[8:13]) / field[1] < 0.75 and np.mean(field[30:48]) > 0.8 * np.mean(field[10:20])
 
 
 def chosen_rates(records):
