@@ -536,7 +536,9 @@ def test_a_dry_run_lists_and_a_launcher_gets_commands(tmp_path):
         [sys.executable, "-m", "experiments.run", "depth", f"--workdir={tmp_path}", "--dry_run"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "ListOps | 24 layers | seed 2: 0.0" in done.stdout and "15 runs missing" in done.stdout
+    assert "ListOps | 24 layers | norm batch, lr 0.03, kernel_lr 0.03, seed 0: 0.0" in done.stdout
+    assert "ListOps | 24 layers | seed 2, after others: 0.0" in done.stdout
+    assert "25 runs missing, 10 of them after others" in done.stdout
     done = subprocess.run(
         [sys.executable, "-m", "experiments.run", "depth", f"--workdir={tmp_path}", "--commands"],
         cwd=ROOT, capture_output=True, text=True, check=True,
