@@ -179,10 +179,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"read{me}"
     )
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
-    reader = ocp.Checkpointer(handler, multiprocessing_options=alone)
-    stored = reader.metadata(path / "tree").item_metadata.tree
+    # Not by an `ocp.Checkpointer`, which warns of each checkpoint that one of its two parts has no metadata of its own.
+    stored = handler.metadata(path / "tree").tree
     like = {name: np.empty(array.shape, array.dtype) for name, array in stored.items()}
-    tree = reader.restore(path / "tree", args=ocp.args.StandardRestore(like))
+    tree = handler.restore(path / "tree", args=ocp.args.StandardRestore(like))
     record = json.loads((path / "record/metadata").read_text())
     if _digest_of_both(tree, record["notes"]) != record["sha256"]:
         raise ValueError("its content differs from its digest")

@@ -31,10 +31,11 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("task", ["listops", "image", "retrieval"])
-def test_a_loaded_model_scores_what_the_run_did(runs, task):
+def test_a_loaded_model_scores_what_the_run_did(runs, task, caplog):
     folder, results = runs
     before = {path: path.stat().st_mtime_ns for path in (folder / task).rglob("*")}
     run = gconv.load(folder / task)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
     assert {path: path.stat().st_mtime_ns for path in (folder / task).rglob("*")} == before
     assert run.config.mixer == "gconv" and len(run.classes) == run.model.classes
     test = tasks.load(**run.config.data, data_dir=run.config.data_dir).splits["test"]
