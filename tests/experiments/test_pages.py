@@ -297,13 +297,21 @@ def test_what_the_answer_says_of_length_transfer_is_in_the_records():
     found = transfer.by_row(record)
     attention = [found.pop(row) for row in list(found) if "attention" in row]
     assert len(found) == 5 and len(attention) == 2
-    for kernel in found.values():
-        assert min(kernel[:, 1]) > max(a[:, 1].max() for a in attention)
-    assert all(20.5 < a[:, 1].mean() < 23 for a in attention)
-    means = {row: values.mean(axis=0) for row, values in found.items()}
-    best = np.max(list(means.values()), axis=0)
-    np.testing.assert_array_equal(means["implicit (CKConv, Hyena)"][1:], best[1:])
-    assert max(best[-1], max(a[:, -1].mean() for a in attention)) < 24
+    for values in found.values():
+        for theirs in attention:
+            leads = values[:, 1:] - theirs[:, 1:]
+            assert all(table.differ(list(leads[:, i])) for i in (0, 1)) and 9.5 <= leads[:, 0].mean() < 16
+    beyond = {row: [bool(table.differ(list((v - a)[:, 3]))) for a in attention] for row, v in found.items()}
+    assert [row for row, apart in beyond.items() if apart != [True, True]] == ["free (LongConv)"]
+    assert beyond["free (LongConv)"] == [True, False]
+    for values, ends in (
+        (list(found.values()), [(43, 50), (32, 37), (29, 34), (23, 28)]),
+        (attention, [(40, 47), (21, 23), (20, 20), (15, 19)]),
+    ):
+        means = np.round([of.mean(axis=0) for of in values]).astype(int)
+        assert [(column.min(), column.max()) for column in means.T] == ends
+    free, *others = (found[row][:, 3].mean() for row in found if "implicit" not in row)
+    assert free < min(others) - 3
 
 
 def test_what_the_answer_says_of_depth_is_in_the_records():
