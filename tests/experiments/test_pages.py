@@ -306,7 +306,7 @@ def test_what_the_answer_says_of_length_transfer_is_in_the_records():
     assert beyond["free (LongConv)"] == [True, False]
     for values, ends in (
         (list(found.values()), [(43, 50), (32, 37), (29, 34), (23, 28)]),
-        (attention, [(40, 47), (21, 23), (20, 20), (15, 19)]),
+        (attention, [(40, 47), (21, 23), (20, 20), (16, 19)]),
     ):
         means = np.round([of.mean(axis=0) for of in values]).astype(int)
         assert [(column.min(), column.max()) for column in means.T] == ends
