@@ -279,8 +279,10 @@ def fnet(config: ConfigDict) -> None:
 def ssm(config: ConfigDict) -> None:
     """S5: a diagonal state space over all channels, by a parallel scan.
 
-    In the full setting with what its authors' files say of each task. Not as there: weight decay leaves out biases, D,
-    Δ and, on Path-X, B; and batches of 50 are of 48.
+    In the full setting with what its authors' files say of each task. Not as there: a norm before pooling; running
+    averages of batch norm over 10 steps (theirs over 20 but on Pathfinder and Path-X); dropout of single values, where
+    theirs drops a feature at all positions; weight decay leaves out biases, norms, D, Δ and, on Path-X, B; batches of
+    50 are of 48.
     """
     config.model.mixer = "gconv.models.mixers.S5"
     s5(config, 64, 1)
@@ -356,9 +358,11 @@ def lra(
 
     Pre-norm with GELU, where the paper says Vaswani et al.'s. lr is the peak; where their rate falls as the inverse
     square root of the step, theirs is lr · √warmup_steps. Not as there: the mean over positions for a token of its own
-    (their files for Pathfinder and Path-X have the mean too), pixels as numbers for 256 embeddings, no dropout of
-    attention's weights, no hidden layer in the head; on ListOps layers of weights of their own, where theirs share
-    them; on Pathfinder and Path-X projections of the whole width, where theirs have half.
+    (their files for Pathfinder and Path-X have the mean too); pixels as numbers for 256 embeddings, black ones not
+    masked; learnt positions that start at a deviation of 1, not .02; no dropout of attention's weights or within the
+    perceptron; biases in attention's projections; weight decay of matrices only; no hidden layer in the head, but on
+    Retrieval one of [u, v, u − v, u ⊙ v], where theirs has two of [u, v]; on Pathfinder and Path-X projections of the
+    whole width, where theirs have half. ListOps' file asks for tied layers, which their train.py doesn't pass on.
     """
     if config.mixer != "transformer":
         raise ValueError(f"lra is the recipe of Long Range Arena's transformer; got {config.mixer}")
@@ -379,7 +383,10 @@ def s5(
     at_model_rate: tuple[str, ...] = (),
     shortest_step: float = 0.001,
 ) -> None:
-    """The options of an S5, by the names and with the defaults of its authors' code where it has them."""
+    """The options of an S5, with the defaults of its authors' code: C_init, activation_fn, dt_min.
+
+    `at_model_rate` is what opt_config and dt_global say there.
+    """
     config.model.mixer_options = ConfigDict(
         {
             "states": states,  # the kept half of conjugate pairs

@@ -303,7 +303,7 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
 def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "folder of all the table's runs; none for the committed records")
     flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
-    flags.DEFINE_string("output", None, "folder for the records, the table and the plot; that of the table's runs")
+    flags.DEFINE_string("output", None, "folder for the records, the table and the plot; by default WORKDIR/NAME")
 
 
 def main(argv: list[str]) -> None:
@@ -328,7 +328,7 @@ def main(argv: list[str]) -> None:
             measured = f"; what was measured of its models is in {path.parent}" if path.parent.is_dir() else ""
             raise UserError(f"{path} is missing: this table wasn't run{measured}")
         records = grid.collect(table, preset, known=known)
-    text = markdown(records, table)
+    print(markdown(records, table))
     if not output and workdir and any(r["state"] == "finished" and r["selected"] for r in records):
         output = str(Path(workdir) / name)
     if output:
@@ -336,12 +336,10 @@ def main(argv: list[str]) -> None:
             partial = folder / f"{stem}.jsonl.partial"
             partial.write_text("".join(json.dumps(r) + "\n" for r in records))
             partial.replace(folder / f"{stem}.jsonl")
-            (folder / f"{stem}.md").write_text(text)
+            (folder / f"{stem}.md").write_text(markdown(records, table))
             (folder / f"{stem}.tex").write_text(latex(records, table))
             (folder / f"{stem}.csv").write_text(as_csv(records, table))
             draw(records, table, folder / f"{stem}.png")
-    print(text)
-    if output:
         say(f"written to {output}: {', '.join(stem + end for end in ('.md', '.tex', '.csv', '.png', '.jsonl'))}")
 
 

@@ -138,6 +138,9 @@ def test_lra_is_the_transformer_of_its_released_files(task):
     found = (model.layers, model.features, model.mixer_options.heads, hidden, model.dropout, model.positions)
     assert (*found, made.steps, made.batch_size) == tuple(published) and made.data.length == length
     assert (optim.schedule, optim.warmup_steps, optim.weight_decay) == (schedule, warm_up, decay)
+    peak = lr if schedule == "cosine" else lr / warm_up**0.5
+    assert (optim.lr, optim.b2, optim.clip) == (pytest.approx(peak), 0.98, float(task == "pathx"))
+    assert model.norm_first and model.activation == "gelu"
     for step in (warm_up // 2, warm_up, 2 * warm_up):
         if schedule == "inverse_sqrt":  # theirs: constant * linear_warmup * rsqrt_decay
             expected = lr * min(1, step / warm_up) / np.sqrt(max(step, warm_up))

@@ -25,10 +25,11 @@ class S5(nnx.Module):
 
     forwards and backwards, with a C for each; then y = h ⊙ sigmoid(Linear(h)), h = GELU(s), or, as the authors' code
     has it on some tasks (`activation` "half_glu2"), y = s ⊙ sigmoid(Linear(h)). Λ starts as half of the eigenvalues of
-    the normal part of HiPPO-LegS; its real part is −exp of a parameter, where theirs is free or clipped. B and C start
-    in its eigenvectors' basis, from truncated normal distributions (`start_of_c`), each state's Δ log-uniform in
-    [`shortest_step`, 0.1]. `states` counts the kept half, of conjugate pairs; they start as `blocks` such systems side
-    by side. Λ, Δ and B are learnt at kernels' rate, but for those of `at_model_rate`: "b", "log_step".
+    the normal part of HiPPO-LegS; its real part is −exp of a parameter, where theirs is free or clipped. B starts in
+    its eigenvectors' basis, from a truncated normal distribution, C as `c_init` says (`start_of_c`), each state's Δ
+    log-uniform in [`shortest_step`, 0.1]. `states` counts the kept half, of conjugate pairs; they start as `blocks`
+    such systems side by side. Λ, Δ and B are learnt at kernels' rate, but for those of `at_model_rate`: "b",
+    "log_step".
     """
 
     layout = "blc"
