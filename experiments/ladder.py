@@ -7,6 +7,7 @@ from experiments.grid import RATES, Part, Table, with_norms
 
 BOUNDARY = "model.mixer_options.boundary"
 PERCEPTRON = {"model.mlp_ratio": 2.0}
+BOTH_WAYS = {"model.mixer_options.causal": False}  # as every other rung, in recall too
 
 TABLE = Table(
     title="From convolution to attention, in one block with a perceptron",
@@ -17,11 +18,13 @@ TABLE = Table(
         "untied matrix, one a channel": Part("matrix", PERCEPTRON),
         "untied matrix, one for all": Part("matrix", {"model.mixer_options.shared": True, **PERCEPTRON}),
         "token perceptron, GELU and GLU": Part("mlp_mixer_glu", PERCEPTRON),
-        "attention, GELU and GLU": Part("attention_glu", PERCEPTRON),
+        "attention, GELU and GLU": Part("attention_glu", {**BOTH_WAYS, **PERCEPTRON}),
         "token perceptron (MLP-Mixer)": Part("mlp_mixer", PERCEPTRON),
-        "attention": Part("attention", PERCEPTRON),
+        "attention": Part("attention", {**BOTH_WAYS, **PERCEPTRON}),
     },
-    columns={"ListOps": Part("listops")},
+    columns={"ListOps": Part("listops"), "MQAR": Part("probes,mqar")},
     sweep=with_norms(RATES[1:]),
-    note="All but the last two rows share what follows the mixing of tokens: GELU, then a gated linear unit.",
+    control=("attention", "attention, GELU and GLU"),
+    note="All but the last two rows share what follows the mixing of tokens: GELU, then a gated linear unit. All look"
+    " both ways. That a rung guesses counts in a column that attention has learnt; MQAR it learns if it is causal.",
 )

@@ -66,6 +66,18 @@ def test_what_the_answer_says_of_cost_is_in_the_records():
     assert 2.4 < timed["jax.nn attention"] / timed[operator.PYTORCH_ATTENTION] < 2.6
 
 
+def test_what_the_answer_says_of_a_layer_with_its_dense_layers_is_in_the_record():
+    rows = json.loads((RECORDS / "benchmark/block.json").read_text())["rows"]
+    taken = {(row["length"], row["model"]): row["seconds"] for row in rows}
+    found = {
+        length: [taken[length, "attention" + name] / taken[length, "gconv" + name] for name in ("", ", perceptron")]
+        for length in (16, 64, 1024, 65_536)
+    }
+    assert [round(of, 1) for length in (16, 64) for of in found[length]] == [0.8, 0.6, 1.8, 1.2]
+    assert [round(of) for of in found[1024]] == [16, 8] and [round(of, -1) for of in found[65_536]] == [340, 220]
+    assert 0.45 < found[1024][1] / found[1024][0] < 0.55 and 0.6 < found[65_536][1] / found[65_536][0] < 0.7
+
+
 def test_what_the_readme_says_of_the_operators_speed_is_in_the_record():
     rows = json.loads((RECORDS / "benchmark/ops.json").read_text())["rows"]
     timed = {(row["length"], row["boundary"], row["method"]): row for row in rows}
@@ -463,6 +475,9 @@ def test_what_the_answer_says_of_wide_recall_is_in_the_records():
     assert [round(100 * score) for score in sorted(scattered.accuracies.values())] == [78, 83, 84]
     assert round(100 * scattered.results[0]["chance"]) == 42
     assert [round(100 * score) for score in sorted(longer.accuracies.values())] == [97, 99, 99]
+    half = after_8000["gconv, width 64", "MQAR"]
+    assert min(half.accuracies.values()) > 0.515 and max(half.accuracies.values()) < 0.595
+    assert 2.9 < longer.results[0]["parameters"] / half.results[0]["parameters"] < 3.4
     small = table.cells(grid.read_records("recall", "small"))["attention", "MQAR"]
     assert min(small.accuracies.values()) > 0.999
     assert round(longer.results[0]["parameters"] / small.results[0]["parameters"]) == 14
@@ -630,12 +645,13 @@ def test_what_the_answer_says_of_the_ladder_is_in_the_records():
     records = grid.read_records("ladder", "small")
     cells = table.cells(records)
     ahead = functools.partial(difference, cells, column="ListOps")
-    circle, line, low_rank, each, shared, tokens, content, mixer, attention = (row for row, _ in cells)
+    rows = [row for row, column in cells if column == "ListOps"]
+    circle, line, low_rank, each, shared, tokens, content, mixer, attention = rows
     seven = (circle, line, low_rank, each, shared, tokens, content)
     assert all(len(cell.accuracies) == 3 for cell in cells.values())
     assert all(cells[row, "ListOps"].chosen.startswith("batch") for row in seven)
     assert all(cells[row, "ListOps"].chosen.startswith("layer") for row in (mixer, attention))
-    assert {circle, line} == set(sorted((row for row, _ in cells), key=lambda row: cells[row, "ListOps"].mean)[-2:])
+    assert {circle, line} == set(sorted(rows, key=lambda row: cells[row, "ListOps"].mean)[-2:])
     costs = [cells[row, "ListOps"].results[0]["parameters"] for row in seven]
     assert costs[:2] == sorted(costs)[:2]
     for convolution in (circle, line):
@@ -645,6 +661,9 @@ def test_what_the_answer_says_of_the_ladder_is_in_the_records():
     assert ahead(circle, content) == (pytest.approx(2.25, abs=0.1), True) and ahead(circle, tokens)[1]
     assert [row for row in seven if ahead(mixer, row)[1]] == [content] and not ahead(mixer, attention)[1]
     assert best_with_layer_norm(records, (circle, line, attention)) == [44, 44, 47]
+    recalled = {row: [100 * a for a in cells[row, "MQAR"].accuracies.values()] for row in rows}
+    assert all(min(recalled[row]) > 25 and max(recalled[row]) < 29 for row in rows if row not in (tokens, mixer))
+    assert sorted(map(round, recalled[tokens])) == [25, 66, 72] and min(recalled[mixer]) > 99
 
 
 def best_with_layer_norm(records, rows):
