@@ -328,7 +328,8 @@ def main(argv: list[str]) -> None:
             measured = f"; what was measured of its models is in {path.parent}" if path.parent.is_dir() else ""
             raise UserError(f"{path} is missing: this table wasn't run{measured}")
         records = grid.collect(table, preset, known=known)
-    print(markdown(records, table))
+    text = markdown(records, table)
+    print(text)
     if not output and workdir and any(r["state"] == "finished" and r["selected"] for r in records):
         output = str(Path(workdir) / name)
     if output:
@@ -336,7 +337,7 @@ def main(argv: list[str]) -> None:
             partial = folder / f"{stem}.jsonl.partial"
             partial.write_text("".join(json.dumps(r) + "\n" for r in records))
             partial.replace(folder / f"{stem}.jsonl")
-            (folder / f"{stem}.md").write_text(markdown(records, table))
+            (folder / f"{stem}.md").write_text(text)
             (folder / f"{stem}.tex").write_text(latex(records, table))
             (folder / f"{stem}.csv").write_text(as_csv(records, table))
             draw(records, table, folder / f"{stem}.png")

@@ -16,11 +16,12 @@ from scripts.benchmark.training_step import Shape, config_of
 LENGTHS = (16, 64, 256, 1024, 4096, 16_384, 65_536)
 FEATURES, TOKENS = 64, 65_536  # in a step, as many as the operator's benchmark has
 PERCEPTRONS = {"": 0.0, ", perceptron": 4.0}
-ONCE = 16_384  # from this length on a step of attention takes many seconds, and is timed once
+ONCE = 16_384  # from this length on a step of attention takes half a minute or more
 SETTING = (
     f"Models of one layer, {FEATURES} features, {TOKENS:,} tokens a step: forward, gradient and optimiser. Kernels"
     " reach to both sides, perceptrons are of four times the width. A CPU's cores are two devices, which share the"
-    " batch, or the positions where it is one."
+    " batch, or the positions where it is one. gconv's steps are timed first, then attention's, those of"
+    f" {ONCE:,} tokens and more once."
 )
 
 
