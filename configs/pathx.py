@@ -110,7 +110,10 @@ def lra(config: ConfigDict) -> None:
 def smoke(config: ConfigDict) -> None:
     base.smoke(config)
     config.data.variant = "smoke"
-    config.data.length = 1024
+    config.data.length = 1024 // config.data.pool**2
+    options = config.model.mixer_options
+    if "kernel_length" in options:
+        options.kernel_length //= 16
 
 
 def small(config: ConfigDict) -> None:

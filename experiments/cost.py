@@ -255,13 +255,13 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}")
+    folder = cli.output_folder(flags.FLAGS.output)
     record = measure()
     print(table(record))
-    if flags.FLAGS.output:
-        with cli.output_folder(flags.FLAGS.output) as folder:
-            write_json(folder / "cost.json", record)
-            (folder / "cost.md").write_text(table(record))
-            draw(record, folder / "cost.png")
+    if folder is not None:
+        write_json(folder / "cost.json", record)
+        (folder / "cost.md").write_text(table(record))
+        draw(record, folder / "cost.png")
 
 
 if __name__ == "__main__":

@@ -65,8 +65,9 @@ def main(argv: list[str]) -> None:
     batch, chosen = flags.FLAGS.batch, grid.of_columns("lra", flags.FLAGS.columns)
     if batch % jax.device_count():
         raise UserError(f"--batch ({batch}) must divide by the {jax.device_count()} devices that share it")
+    folder = cli.output_folder(flags.FLAGS.output)
     machine = {"device": device_name(), "batch": batch}
-    known = _known(Path(flags.FLAGS.output) / RECORD, machine) if flags.FLAGS.output and flags.FLAGS.columns else {}
+    known = _known(folder / RECORD, machine) if folder is not None and flags.FLAGS.columns else {}
     measured = {}
     for row, column, points in grid.runs(chosen, ""):
         of_model = measure(grid.config_of(points[0][0]), batch, flags.FLAGS.steps, memory_here())
@@ -78,10 +79,9 @@ def main(argv: list[str]) -> None:
     cells = [(column, row) for row, column, _ in grid.runs(lra.TABLE, "")]
     record = {**machine, "rows": [every[cell] for cell in cells if cell in every]}
     print(table(record))
-    if flags.FLAGS.output:
-        with cli.output_folder(flags.FLAGS.output) as folder:
-            write_json(folder / RECORD, record)
-            (folder / RECORD).with_suffix(".md").write_text(table(record))
+    if folder is not None:
+        write_json(folder / RECORD, record)
+        (folder / RECORD).with_suffix(".md").write_text(table(record))
 
 
 def _known(path: Path, machine: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -21,6 +21,9 @@ from gconv.training.metrics import read_json, read_jsonl
 
 FOLDER = Path(__file__).parent
 RECORDS = FOLDER / "records"
+CRASHED = (
+    "exit status"  # begins the reason of a failure that the run didn't write down itself, as one that diverged does
+)
 
 
 # Sweeps: for every mixer alike, the kernels' rate with all others.
@@ -165,10 +168,14 @@ def _is_of(folder: Path, run: Run) -> bool:
 
 
 def best_point(records: list[dict[str, Any]]) -> int | None:
-    """Which point of the sweep the first seed's records select, by validation accuracy; None before all are done."""
+    """Which point of the sweep the first seed's records select, by validation accuracy.
+
+    A run that diverged counts as the worst. None before all are done, and while one failed for another reason, for
+    which its point may not be to blame.
+    """
     if len(records) == 1:
         return 0
-    if any(r["state"] == "not run" for r in records):
+    if any(r["state"] == "not run" or r.get("reason", "").startswith(CRASHED) for r in records):
         return None
     scores = [r["result"]["val_accuracy"] if r["state"] == "finished" else -1.0 for r in records]
     return scores.index(max(scores))
@@ -190,12 +197,15 @@ def collect(
 
     Of each run what is in the folder `root`, unless it finished only where the `known` records were made.
     """
-    of_known = {_key(r): r for r in known}
+
+    def progress(record: dict[str, Any]) -> int:
+        return ("not run", "failed", "finished").index(record["state"])
+
+    of_known = {_key(r): r for r in sorted(known, key=progress)}  # of several of one run the furthest
 
     def found(run: Run) -> dict[str, Any]:
         here = {**run._asdict(), "state": "not run"} if root is None else record(run, root)
-        there = of_known.get(_key(here), here)
-        return max(here, there, key=lambda r: ("not run", "failed", "finished").index(r["state"]))
+        return max(here, of_known.get(_key(here), here), key=progress)
 
     kept = []
     for _, _, points in runs(table, preset):

@@ -11,6 +11,7 @@ Where a table says what is to be measured of the trained models, that follows.
 --commands    prints the commands of the missing runs, one a line, for a launcher of your own
 """
 
+import itertools
 import json
 import os
 import shlex
@@ -75,8 +76,9 @@ def still_to_come(table: grid.Table, preset: str, root: Path) -> list[grid.Run]:
 
 def run_all(table: grid.Table, preset: str, root: Path, jobs: int, data_dir: str) -> int:
     """Runs until nothing is missing; returns how many failed."""
-    for failed in root.rglob("failed"):
-        failed.unlink()
+    for folder in (run.folder(root) for _, _, points in grid.runs(table, preset) for run in itertools.chain(*points)):
+        if not in_use(folder):
+            (folder / "failed").unlink(missing_ok=True)
     cores = sorted(os.sched_getaffinity(0))
     shares = [cores[i::jobs] for i in range(jobs)]
     active: dict[int, tuple[grid.Run, subprocess.Popen, float]] = {}  # by share
@@ -150,10 +152,11 @@ def _finished(run: grid.Run, process: subprocess.Popen, root: Path) -> int:
     if in_use(run.folder(root)):  # a run that another runner started while this one was starting
         say(f"{name}: is being made by another runner")
         return 0
-    lines = (run.folder(root) / "log.txt").read_text().strip().splitlines() or ["no output"]
-    reason = f"exit status {process.returncode}: {lines[-1]}"
-    (run.folder(root) / "failed").write_text(reason + "\n")
-    say(f"{name}: FAILED: {reason}")
+    failed = run.folder(root) / "failed"
+    if not failed.exists():
+        lines = (run.folder(root) / "log.txt").read_text().strip().splitlines() or ["no output"]
+        failed.write_text(f"{grid.CRASHED} {process.returncode}: {lines[-1]}\n")
+    say(f"{name}: FAILED: {failed.read_text().strip()}")
     return 1
 
 
@@ -266,6 +269,7 @@ def main(argv: list[str]) -> None:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--workdir: {root} can't be written: {error.strerror}") from error
+    measured = cli.output_folder(flags.FLAGS.output) or root
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
     try:
         failures = run_all(table, flags.FLAGS.preset, root, flags.FLAGS.jobs, flags.FLAGS.data_dir)
@@ -279,8 +283,7 @@ def main(argv: list[str]) -> None:
     if failures or waiting:
         sys.exit(1)
     if table.measure is not None:
-        with cli.output_folder(flags.FLAGS.output or root) as folder:
-            table.measure(grid.finished(table, flags.FLAGS.preset, root), folder)
+        table.measure(grid.finished(table, flags.FLAGS.preset, root), measured)
 
 
 if __name__ == "__main__":

@@ -146,6 +146,7 @@ def main(argv: list[str]) -> None:
         or not all(n.isdecimal() and int(n) > 1 for n in flags.FLAGS.images)
     ):
         raise UserError("expected --images=N,M, two whole numbers from 2 on, and no other argument")
+    folder = cli.output_folder(flags.FLAGS.output)
     images = dict(zip(("32", "128"), map(int, flags.FLAGS.images), strict=True))
     rows = {}
     for size, count in images.items():
@@ -157,10 +158,9 @@ def main(argv: list[str]) -> None:
         )
     text = table(rows, images)
     print(text)
-    if flags.FLAGS.output:
-        with cli.output_folder(flags.FLAGS.output) as folder:
-            write_json(folder / "stimulus.json", {"images": images, "rows": rows})
-            (folder / "stimulus.md").write_text(text)
+    if folder is not None:
+        write_json(folder / "stimulus.json", {"images": images, "rows": rows})
+        (folder / "stimulus.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -130,12 +130,12 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}")
+    folder = cli.output_folder(flags.FLAGS.output)
     jax.config.update("jax_enable_x64", True)
     rows = measure()
     print(table(rows))
-    if flags.FLAGS.output:
-        with cli.output_folder(flags.FLAGS.output) as folder:
-            save(rows, folder)
+    if folder is not None:
+        save(rows, folder)
 
 
 if __name__ == "__main__":

@@ -316,31 +316,32 @@ def main(argv: list[str]) -> None:
     if kept and all(r["state"] == "not run" for r in grid.collect(table, preset, known=kept)):
         raise UserError(f"--output: {output}/{stem}.jsonl holds records of other runs than {name}'s")
     if workdir:
-        root = Path(workdir) / name / stem
+        source = root = Path(workdir) / name / stem
         if not root.is_dir():
             raise UserError(f"--workdir: {root} is no folder; python -m experiments.run {name} makes it")
         records = grid.collect(table, preset, root, kept)
-        if output and not any(r["state"] == "finished" and r["selected"] for r in records):
-            raise UserError(f"--workdir: no cell of {name} has a result in {root} yet; --output is left as it is")
     else:
-        path, known = grid.records_path(name, preset), grid.read_records(name, preset)
+        source, known = grid.records_path(name, preset), grid.read_records(name, preset)
         if not known:
-            measured = f"; what was measured of its models is in {path.parent}" if path.parent.is_dir() else ""
-            raise UserError(f"{path} is missing: this table wasn't run{measured}")
-        records = grid.collect(table, preset, known=known)
+            measured = f"; what was measured of its models is in {source.parent}" if source.parent.is_dir() else ""
+            raise UserError(f"{source} is missing: this table wasn't run{measured}")
+        records = grid.collect(table, preset, known=[*kept, *known])
+    some = any(r["state"] == "finished" and r["selected"] for r in records)
+    if output and not some:
+        raise UserError(f"no cell of {name} has a result in {source} yet; --output is left as it is")
     text = markdown(records, table)
     print(text)
-    if not output and workdir and any(r["state"] == "finished" and r["selected"] for r in records):
+    if not output and workdir and some:
         output = str(Path(workdir) / name)
-    if output:
-        with cli.output_folder(output) as folder:
-            partial = folder / f"{stem}.jsonl.partial"
-            partial.write_text("".join(json.dumps(r) + "\n" for r in records))
-            partial.replace(folder / f"{stem}.jsonl")
-            (folder / f"{stem}.md").write_text(text)
-            (folder / f"{stem}.tex").write_text(latex(records, table))
-            (folder / f"{stem}.csv").write_text(as_csv(records, table))
-            draw(records, table, folder / f"{stem}.png")
+    folder = cli.output_folder(output)
+    if folder is not None:
+        partial = folder / f"{stem}.jsonl.partial"
+        partial.write_text("".join(json.dumps(r) + "\n" for r in records))
+        partial.replace(folder / f"{stem}.jsonl")
+        (folder / f"{stem}.md").write_text(text)
+        (folder / f"{stem}.tex").write_text(latex(records, table))
+        (folder / f"{stem}.csv").write_text(as_csv(records, table))
+        draw(records, table, folder / f"{stem}.png")
         say(f"written to {output}: {', '.join(stem + end for end in ('.md', '.tex', '.csv', '.png', '.jsonl'))}")
 
 

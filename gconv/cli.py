@@ -1,17 +1,17 @@
 """What every command shares: one clear line for bad input, exit statuses, and an allocator that suits arrays."""
 
-import contextlib
 import os
 import signal
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
 
-from gconv.errors import Stopped, UserError
+from gconv.errors import Stopped, UserError, is_refused_write
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -54,19 +54,29 @@ def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]
             sys.exit(128 + signal.SIGPIPE)
         except (UserError, Stopped, KeyboardInterrupt) as error:
             sys.exit(status_of(error))
+        except OSError as error:
+            if not is_refused_write(error):
+                raise
+            sys.exit(status_of(UserError(": ".join(filter(None, (error.filename, error.strerror or str(error)))))))
 
     return reported
 
 
-@contextlib.contextmanager
-def output_folder(path: str | Path) -> Iterator[Path]:
-    """The folder that --output names, made if it isn't there. UserError if it, or what is written to it, can't be."""
+def output_folder(path: str | None) -> Path | None:
+    """The folder that --output names, if any, made if it isn't there. UserError if nothing can be written to it.
+
+    To be called before anything is measured, so that no measurement is lost to such a folder.
+    """
+    if not path:
+        return None
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        yield folder
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise UserError(f"--output: {folder} can't be written: {error.strerror}") from error
+    return folder
 
 
 def status_of(error: BaseException) -> int:

@@ -1,5 +1,6 @@
 """The commands as typed: what bad input gets, and the comparison at the end."""
 
+import errno
 import json
 import os
 import subprocess
@@ -38,6 +39,21 @@ def test_a_training_process_has_the_fast_allocator_or_the_users_own(theirs):
     assert done.stdout == f"{theirs or cli.MALLOC}\n" and not done.stderr
     for module in ("gconv/main.py", "scripts/benchmark/__main__.py"):
         assert "    cli.restart_with_fast_malloc()" in (ROOT / module).read_text()
+
+
+@pytest.mark.parametrize("number, path, line", [
+    (errno.ENOSPC, None, "error: No space left on device\n"),
+    (errno.EACCES, "runs/a.json", "error: runs/a.json: Permission denied\n"),
+])  # fmt: skip
+def test_a_disk_that_is_full_or_closed_ends_in_one_line(capsys, number, path, line):
+    def main(argv):
+        raise OSError(number, os.strerror(number), path)
+
+    with pytest.raises(SystemExit) as ended:
+        cli._reporting(main)(["command"])
+    assert ended.value.code == 2 and capsys.readouterr().err == line
+    with pytest.raises(ConnectionResetError):
+        cli._reporting(lambda argv: (_ for _ in ()).throw(ConnectionResetError(errno.ECONNRESET, "reset")))(["command"])
 
 
 SMOKE = "--config=configs/listops.py:gconv,smoke"

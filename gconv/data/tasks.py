@@ -210,8 +210,9 @@ def _pooled(name: str, split: Split, pool: int) -> Split:
     """The images of a split at 1/pool of their side, means rounded to whole intensities."""
     count, length = split.inputs.shape
     side = math.isqrt(length)
-    if side % pool or (split.lengths != length).any():
-        raise UserError(f"{name}: images of {int(split.lengths[0])} pixels don't divide by config.data.pool={pool}")
+    if (split.lengths != length).any():
+        has = int(split.lengths[0])
+        raise UserError(f"{name}: images have {has} pixels; config.data.length × config.data.pool² is {length}")
     squares = split.inputs.reshape(count, side // pool, pool, side // pool, pool)
     inputs = np.rint(squares.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8).reshape(count, -1)
     return Split(inputs, np.full(count, inputs.shape[1], np.int32), split.labels)

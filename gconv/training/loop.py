@@ -200,7 +200,7 @@ def _collect(
     wrong = [name for name in ("loss", "grad_norm") if not math.isfinite(values[name])]
     if not wrong:
         since_log.append(values)
-    elif len(skipped) == limit:
+    elif len(skipped) >= limit:  # which may have been lowered since some were
         _require_finite(step, wrong[0], values[wrong[0]])
     else:
         skipped.append(step)

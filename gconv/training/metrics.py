@@ -72,6 +72,8 @@ class RunDirectory:
             except OSError as error:
                 raise UserError(f"workdir {workdir} is in use by another run") from error
             changed = "; ".join(self._changes("config.json", config))
+            if changed and (self.path / "result.json").exists():
+                raise UserError(f"workdir {self.path} holds a finished run with another config: {changed}")
             if changed and not accept_changes:
                 raise UserError(
                     f"workdir {self.path} holds a run with another config: {changed};"

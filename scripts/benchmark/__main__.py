@@ -18,7 +18,6 @@ of other models, timed on the same device, and its note.
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ DTYPES = {"ops": "float32 where it doesn't say bf16", "full": "bfloat16"}
 def main(argv: list[str]) -> None:
     if len(argv) != 2 or argv[1] not in ("ops", "block", "step", "full", "data"):
         raise UserError(f"expected ops, block, step, full or data; got {' '.join(argv[1:]) or 'nothing'}")
-    what, folder = argv[1], _output_folder()
+    what, folder = argv[1], cli.output_folder(_OUTPUT.value)
     import jax
     import jaxlib
 
@@ -74,7 +73,7 @@ def main(argv: list[str]) -> None:
     elif what == "full":
         rows = full_setting.measure(_COLUMNS.value, _ROUNDS.value, min(_SECONDS.value, 5), memory_here())
         rows = full_setting.merged(kept.get("rows", []), rows)
-        text = f"{kept['note']}\n\n" * ("note" in kept) + full_setting.table(rows)
+        text = (f"{kept['note']}\n\n" if "note" in kept else "") + full_setting.table(rows)
     else:
         rows = pipeline.measure(min(_SECONDS.value, 3.0))
         text, found = pipeline.table(rows), pipeline.bars(rows)
@@ -96,19 +95,6 @@ def main(argv: list[str]) -> None:
             (folder / "by_length.md").write_text(operator.by_length(rows))
             operator.draw(rows, device, str(folder / "ops.png"))
         print(f"written to {folder}")
-
-
-def _output_folder() -> Path | None:
-    """Made before anything is measured, so that no measurement is lost to a folder that can't be written."""
-    if not _OUTPUT.value:
-        return None
-    try:
-        Path(_OUTPUT.value).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=_OUTPUT.value):
-            pass
-    except OSError as error:
-        raise UserError(f"--output: {_OUTPUT.value} can't be written: {error.strerror}") from error
-    return Path(_OUTPUT.value)
 
 
 def _kept(folder: Path | None, device: str) -> dict[str, Any]:

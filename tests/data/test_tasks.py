@@ -384,7 +384,7 @@ def test_images_can_be_averaged_over_squares(tmp_path):
     pixels = whole.splits["train"].inputs.reshape(20, 16, 2, 16, 2).astype(float)
     np.testing.assert_array_equal(small.splits["train"].inputs, np.rint(pixels.mean((2, 4))).reshape(20, -1))
     assert (small.splits["train"].lengths == 256).all() and small.spec.length == 256 and small.record["pool"] == 2
-    with pytest.raises(UserError, match=r"images of 1024 pixels don't divide by config.data.pool=3"):
+    with pytest.raises(UserError, match=r"images have 1024 pixels; config.data.length × config.data.pool² is 1089"):
         load("image", tmp_path, length=121, limit=20, stand_in=True, pool=3)
     with pytest.raises(UserError, match=r"config.data.pool must be at least 1, and 1 for text"):
         load("text", tmp_path, length=64, limit=20, stand_in=True, pool=2)

@@ -249,6 +249,28 @@ def test_everything_missing_is_run_and_a_failure_is_named(tmp_path, monkeypatch,
     assert capsys.readouterr().err.count("test 40.0%") == 1  # only what had failed
 
 
+def test_a_point_that_crashed_decides_no_sweep_and_one_that_diverged_does(tmp_path, monkeypatch, capsys):
+    fake = tmp_path / "fake.py"
+    fails = 'if "lr=0.2" in str(folder):\n    {}sys.exit({})\n(folder / "timings.jsonl")'
+    popen = subprocess.Popen
+    monkeypatch.setattr(run.subprocess, "Popen", lambda command, **k: popen([sys.executable, fake, *command[3:]], **k))
+    swept = SMALL._replace(rows={"a": SMALL.rows["a"]}, sweep=({"optim.lr": 0.1}, {"optim.lr": 0.2}))
+    fake.write_text(RUNNER.replace('(folder / "timings.jsonl")', fails.format("", 137)))
+    assert run.run_all(swept, "small", tmp_path, jobs=2, data_dir="data") == 1
+    states = [(r["state"], r["selected"]) for r in grid.collect(swept, "small", tmp_path)]
+    assert states == [("finished", False)] + [("not run", False)] * 2 + [("failed", False)]
+    assert "FAILED: exit status 137: error: no luck" in capsys.readouterr().err
+    own = '(folder / "failed").write_text("step 3: loss is nan"); '
+    fake.write_text(RUNNER.replace('(folder / "timings.jsonl")', fails.format(own, 2)))
+    elsewhere = tmp_path / "Text/a/failed"  # of a column that isn't asked for
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_text("why")
+    assert run.run_all(swept, "small", tmp_path, jobs=2, data_dir="data") == 1
+    states = [(r["state"], r["selected"]) for r in grid.collect(swept, "small", tmp_path)]
+    assert states == [("finished", True)] * 3 + [("failed", False)]
+    assert "FAILED: step 3: loss is nan" in capsys.readouterr().err and elsewhere.exists()
+
+
 def test_a_cell_is_a_mean_with_its_t_interval():
     cell = table.cells(records({"a": [0.40, 0.42, 0.44]}))["a", "ListOps"]
     assert cell.mean == pytest.approx(0.42)
@@ -294,6 +316,29 @@ def test_a_sweep_that_has_decided_nothing_leaves_the_output_as_it_is(tmp_path, m
     table.flags.FLAGS.output = None
     table.main(["table", "t"])
     assert [path.name for path in (tmp_path / "t").iterdir()] == ["small"]
+
+
+def test_committed_records_leave_what_the_output_has_of_other_runs(tmp_path, monkeypatch):
+    one = SMALL._replace(sweep=({},))
+    first, *_, last = run.missing(one, "small", tmp_path)
+    for name, which, val in (("committed", first, 0.3), ("own", last, 0.4)):
+        finish(tmp_path / name / "t/small", which, val=val, test=0.9)
+        made = grid.collect(one, "small", tmp_path / name / "t/small")
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in made))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "own.jsonl").rename(tmp_path / "out/small.jsonl")
+    monkeypatch.setattr(table.grid, "table", lambda name: one)
+    monkeypatch.setattr(table.grid, "records_path", lambda name, preset: tmp_path / "committed.jsonl")
+    given = {"workdir": None, "preset": "small", "output": str(tmp_path / "out")}
+    monkeypatch.setattr(table.flags, "FLAGS", types.SimpleNamespace(**given))
+    table.main(["table", "t"])
+    kept = [r for r in grid.records_of(tmp_path / "out/small.jsonl") if r["state"] == "finished"]
+    assert [r["result"]["val_accuracy"] for r in kept] == [0.3, 0.4]
+    (tmp_path / "committed.jsonl").write_text(json.dumps({**kept[0], "config": "another"}) + "\n")
+    table.flags.FLAGS.output = str(tmp_path / "new")
+    with pytest.raises(UserError, match=r"no cell of t has a result in .*committed.jsonl yet; --output is left as it"):
+        table.main(["table", "t"])
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_table_stands_beside_its_runs(tmp_path, monkeypatch, capsys):

@@ -195,6 +195,34 @@ def test_published_tables_are_those_of_their_records(name, module):
         assert f"| {what} | {ratio:.3g} | {bound:.3g} | {'met' if ratio <= bound else 'MISSED'} |" in published
 
 
+@pytest.mark.parametrize("note", ["", "Of two days."])
+def test_what_was_measured_of_full_models_is_shown_and_kept(tmp_path, note):
+    path = tmp_path / "full.json"
+    script = f"""
+import json, sys
+from gconv import cli
+from gconv.training import metrics
+from scripts.benchmark import __main__ as benchmark, full_setting
+metrics.device_name = lambda: "a GPU"
+record = json.load(open({str(RECORDS / "h100/full.json")!r}))
+full_setting.measure = lambda *_: record["rows"][:1]
+if {note!r}:
+    json.dump({{"note": {note!r}, "device": "a GPU", "rows": record["rows"][1:2]}}, open({str(path)!r}, "w"))
+cli.run(benchmark.main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, "full", f"--output={tmp_path}"],
+        cwd=RECORDS.parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    made = json.loads(path.read_text())
+    assert len(made["rows"]) == (2 if note else 1) and made.get("note", "") == note
+    assert full_setting.table(made["rows"]) in done.stdout and note in (tmp_path / "full.md").read_text()
+
+
 def test_a_later_measurement_of_a_full_model_leaves_the_others():
     known = json.loads((RECORDS / "h100/full.json").read_text())["rows"]
     again = {**known[0], "seconds": 1.0}

@@ -170,6 +170,8 @@ def test_a_run_goes_on_with_another_config_if_told(data_dir, tmp_path, monkeypat
     assert loop.train_and_evaluate(changed, str(tmp_path), accept_changes=True)["steps"] == 30
     assert "going on with another config: config.steps: 20 there, 30 here" in capsys.readouterr().err
     assert json.loads((tmp_path / "config.json").read_text())["steps"] == 30
+    with pytest.raises(UserError, match=r"holds a finished run with another config: config.steps: 30 there, 40 here$"):
+        loop.train_and_evaluate(config(data_dir, steps=40), str(tmp_path), accept_changes=True)
 
 
 def test_a_run_does_not_go_on_with_another_model(data_dir, tmp_path, monkeypatch):
@@ -243,6 +245,13 @@ def test_steps_that_are_not_finite_are_skipped_up_to_a_limit(data_dir, tmp_path,
     interrupted(made, tmp_path / "resumed", monkeypatch, 14)  # after two were skipped before its checkpoint
     assert loop.train_and_evaluate(made, str(tmp_path / "resumed"))["params_sha256"] == result["params_sha256"]
     assert (tmp_path / "resumed/metrics.jsonl").read_bytes() == (tmp_path / "three/metrics.jsonl").read_bytes()
+
+
+def test_a_limit_that_was_lowered_since_holds():
+    metrics = {"loss": np.float32("nan"), "accuracy": np.float32(0), "grad_norm": np.float32(1)}
+    for limit in (0, 1, 2):
+        with pytest.raises(UserError, match="step 9: loss is nan"):
+            loop._collect(metrics, 9, [], [7, 8], limit)
 
 
 @pytest.mark.parametrize("every", [1, 10])

@@ -87,6 +87,16 @@ def test_a_recipe_for_convolutions_can_be_matched_and_attention_cannot_have_it()
         listops.get_config("attention,sgconv")
 
 
+def test_a_smoke_run_takes_each_side_of_progressive_resolution():
+    for side, length in (("side32", 64), ("side64", 256), ("side128", 1024)):
+        made = pathx.get_config(f"gconv,multi_scale,{side},smoke")
+        options = made.model.mixer_options
+        assert made.data.length == length and made.data.length * made.data.pool**2 == 1024
+        assert options.kernel_length == 64 and options.stretch == (side != "side32")
+    assert "kernel_length" not in pathx.get_config("attention,side64,smoke").model.mixer_options
+    assert pathx.get_config("gconv,smoke").data.length == 1024
+
+
 def test_the_order_of_names_does_not_matter_and_none_is_dropped():
     assert pathx.get_config("gconv,small,side32").to_json() == pathx.get_config("gconv,side32,small").to_json()
     assert listops.get_config("gconv,small,sgconv").steps == listops.get_config("gconv,small").steps
