@@ -60,12 +60,10 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def draw(runs: list[tuple[dict[str, Any], list[dict[str, Any]]]], path: Path) -> None:
     """Training loss and validation accuracy against the step."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for result, records in runs:
         name = f"{result['mixer']} (test {100 * result['test_accuracy']:.1f}%)"
         train = [record for record in records if record["split"] == "train"]
@@ -81,8 +79,7 @@ def draw(runs: list[tuple[dict[str, Any], list[dict[str, Any]]]], path: Path) ->
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.suptitle(runs[0][0]["data"]["name"])
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    figure.savefig(path, format="png", dpi=130)
 
 
 def main(argv: list[str]) -> None:

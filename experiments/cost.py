@@ -218,12 +218,10 @@ def table(record: dict[str, Any]) -> str:
 
 def draw(record: dict[str, Any], path: Path) -> None:
     """FLOPs a token by length, a panel for what is counted; and the depth of convolution that attention pays for."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, 4, figsize=(16, 4), layout="constrained")
+    figure = Figure(figsize=(16, 4), layout="constrained")
+    panels = figure.subplots(1, 4)
     for i, axes in enumerate(panels[:3]):
         for method in METHODS:
             values = [record["lengths"][str(length)][method][i] for length in LENGTHS]
@@ -245,7 +243,6 @@ def draw(record: dict[str, Any], path: Path) -> None:
         axes.set_xlabel("length")
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def define_flags() -> None:

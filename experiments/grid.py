@@ -26,16 +26,16 @@ CRASHED = (
 )
 
 
-# Sweeps: for every mixer alike, the kernels' rate with all others.
-RATES = tuple({"optim.lr": rate, "optim.kernel_lr": rate} for rate in (1e-3, 3e-3, 1e-2, 3e-2))
-RECALL_RATES = tuple({"optim.lr": rate, "optim.kernel_lr": rate} for rate in (2e-3, 6e-3, 2e-2))
+def rates(*values: float) -> tuple[dict[str, Any], ...]:
+    """A sweep over learning rates, for every mixer alike: the kernels' rate with all others."""
+    return tuple({"optim.lr": rate, "optim.kernel_lr": rate} for rate in values)
 
 
 def with_norms(
-    rates: Sequence[dict[str, Any]], norms: Sequence[str] = ("layer", "batch")
+    sweep: Sequence[dict[str, Any]], norms: Sequence[str] = ("layer", "batch")
 ) -> tuple[dict[str, Any], ...]:
-    """The sweep of these rates with each of the norms."""
-    return tuple({"model.norm": norm, **point} for norm in norms for point in rates)
+    """That sweep with each of the norms."""
+    return tuple({"model.norm": norm, **point} for norm in norms for point in sweep)
 
 
 class Part(NamedTuple):

@@ -263,12 +263,10 @@ of {RATE:g}, and its loss is against attention trained on as long.
 
 def draw(record: list[dict[str, Any]], path: Path) -> None:
     """Loss by R², each head; the kernels of the first seed's heads; and accuracies with all heads replaced."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
+    figure = Figure(figsize=(15, 4.2), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
     for layer in sorted({head["layer"] for head in record[0]["heads"]}):
         heads = [head for model in record for head in model["heads"] if head["layer"] == layer]
         r2 = [head["r2"] for head in heads]
@@ -295,7 +293,6 @@ def draw(record: list[dict[str, Any]], path: Path) -> None:
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def measure(runs: list[Path], folder: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 import gconv
 from experiments import meter, structure
-from experiments.grid import RATES, Part, Table, with_norms
+from experiments.grid import Part, Table, rates, with_norms
 from experiments.table import shown_mean
 from gconv.data import tasks
 from gconv.data.dataset import Split
@@ -135,15 +135,11 @@ def trained_table(record: dict[str, Any]) -> str:
 
 def _panels(record: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A figure with a panel a mixer."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     mixers = list(dict.fromkeys(mixer for mixer, _ in groups(record)))
-    figure, panels = plt.subplots(
-        1, len(mixers), figsize=(1 + 3 * len(mixers), 4), layout="constrained", sharey=True, squeeze=False
-    )
+    figure = Figure(figsize=(1 + 3 * len(mixers), 4), layout="constrained")
+    panels = figure.subplots(1, len(mixers), sharey=True, squeeze=False)
     for axes, mixer in zip(panels[0], mixers, strict=True):
         axes.set(title=NAMES[mixer], xlabel="distance |i − j|", xscale="log")
         axes.set_xscale("log", base=2)
@@ -199,15 +195,13 @@ def draw_fields(record: dict[str, Any], path: Path) -> None:
 
 def draw_kernels(run: Path, path: Path) -> None:
     """The learnt kernels of a gconv: each layer's taps, and their root mean square over channels beside its start."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     trained = gconv.load(run)
     before = untrained(trained.config)
     layers = len(trained.model.blocks)
-    figure, panels = plt.subplots(2, layers, figsize=(1 + 4 * layers, 6), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(1 + 4 * layers, 6), layout="constrained")
+    panels = figure.subplots(2, layers, squeeze=False)
     for layer in range(layers):
         taps, start = (np.asarray(model.blocks[layer].mixer.conv.kernel()) for model in (trained.model, before))
         reach = taps.shape[1] // 2
@@ -236,11 +230,8 @@ def _legend(figure: Any, axes: Any) -> None:
 
 
 def _save(figure: Any, title: str, path: Path) -> None:
-    import matplotlib.pyplot as plt
-
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 PAIRS, EXAMPLES = 128, 128  # of the meter: pairs at each distance, and gradients of the receptive field
@@ -261,6 +252,6 @@ TABLE = Table(
         for layers, width in WIDTHS.items()
     },
     columns={"ListOps": Part("listops,small")},
-    sweep=with_norms(RATES[1:3]),
+    sweep=with_norms(rates(3e-3, 1e-2)),
     measure=measure,
 )

@@ -3,7 +3,7 @@
 An untied matrix for each channel takes length² · width weights a layer: 4 billion in all at ListOps' full length.
 """
 
-from experiments.grid import RATES, Part, Table, with_norms
+from experiments.grid import Part, Table, rates, with_norms
 
 BOUNDARY = "model.mixer_options.boundary"
 PERCEPTRON = {"model.mlp_ratio": 2.0}
@@ -23,7 +23,7 @@ TABLE = Table(
         "attention": Part("attention", {**BOTH_WAYS, **PERCEPTRON}),
     },
     columns={"ListOps": Part("listops"), "MQAR": Part("probes,mqar")},
-    sweep=with_norms(RATES[1:]),
+    sweep=with_norms(rates(3e-3, 1e-2, 3e-2)),
     control=("attention", "attention, GELU and GLU"),
     note="All but the last two rows share what follows the mixing of tokens: GELU, then a gated linear unit. All look"
     " both ways. That a rung guesses counts in a column that attention has learnt; MQAR it learns if it is causal.",

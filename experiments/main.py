@@ -3,7 +3,7 @@
 `experiments.lra` is the table of the published settings, at their own rates.
 """
 
-from experiments.grid import RATES, Part, Table, with_norms
+from experiments.grid import Part, Table, rates, with_norms
 
 MIXERS = {
     "gconv": "gconv",
@@ -24,7 +24,7 @@ TABLE = Table(
     title="Token mixers by task, each at the width that gives it the parameters of modern attention",
     rows={row: Part(mixer if mixer == "attention" else f"{mixer},match=parameters") for row, mixer in MIXERS.items()},
     columns={"ListOps": Part("listops"), "Text": Part("text"), "Image": Part("image")},
-    sweep=with_norms(RATES[1:3]),
+    sweep=with_norms(rates(3e-3, 1e-2)),
     note="Hybrid: attention is the second of the small setting's two layers, and every fourth of the full setting's."
     " Local: 15 and 61 taps. Heads ask for widths in steps, so the hybrid has 7 to 21% more parameters than attention."
     " Plain: conv–GELU–conv and a perceptron, bidirectional; the table of stacks has the question's to the letter.",

@@ -1,6 +1,6 @@
 """gconv at the width that equals attention in parameters, FLOPs either way of counting, or time."""
 
-from experiments.grid import RATES, Part, Table, with_norms
+from experiments.grid import Part, Table, rates, with_norms
 
 TABLE = Table(
     title="Four ways to match gconv with attention",
@@ -12,6 +12,6 @@ TABLE = Table(
         "gconv, same time": Part("gconv,match=time"),
     },
     columns={"ListOps": Part("listops"), "Image": Part("image")},
-    sweep=with_norms(RATES[1:3]),
+    sweep=with_norms(rates(3e-3, 1e-2)),
     note="The width of the same time was measured where the runs were made.",
 )

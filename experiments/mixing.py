@@ -1,6 +1,6 @@
 """What mixes channels, and what multiplies."""
 
-from experiments.grid import RATES, Part, Table, with_norms
+from experiments.grid import Part, Table, rates, with_norms
 
 NONE, PERCEPTRON = {"model.mlp_ratio": 0.0}, {"model.mlp_ratio": 2.0}
 
@@ -14,5 +14,5 @@ TABLE = Table(
         "gated conv, perceptron": Part("gated", PERCEPTRON),
     },
     columns={"ListOps": Part("listops"), "Text": Part("text"), "Image": Part("image")},
-    sweep=with_norms(RATES[1:3]),
+    sweep=with_norms(rates(3e-3, 1e-2)),
 )

@@ -1,6 +1,6 @@
 """Probes of single abilities beyond recall with many queries, which has a table of its own (recall)."""
 
-from experiments.grid import Part, Table
+from experiments.grid import Part, Table, rates
 
 TABLE = Table(
     title="Probes of single abilities, two layers, all but MLP-Mixer causal",
@@ -24,7 +24,7 @@ TABLE = Table(
         "compression": Part("probes,compression"),
         "selective copying at 256": Part("probes,selective_copying"),
     },
-    sweep=tuple({"optim.lr": lr, "optim.kernel_lr": lr} for lr in (1e-3, 3e-3)),
+    sweep=rates(1e-3, 3e-3),
     control=("attention", "attention, short convolution"),
     note="A column counts where attention, with or without a short convolution, has left the level of guessing. In the"
     " small setting layers are 32 wide.",

@@ -1,6 +1,6 @@
 """What the quickstart compares, over three seeds and with each mixer's norm and rate, which it takes from here."""
 
-from experiments.grid import RATES, Part, Table, with_norms
+from experiments.grid import Part, Table, rates, with_norms
 
 # The fields that configs/listops.py:quickstart changes in its small setting.
 SIZE = {
@@ -22,5 +22,5 @@ TABLE = Table(
         "attention": Part("attention", SIZE),
     },
     columns={"ListOps": Part("listops,small")},
-    sweep=with_norms(RATES),
+    sweep=with_norms(rates(1e-3, 3e-3, 1e-2, 3e-2)),
 )

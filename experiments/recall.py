@@ -1,6 +1,6 @@
 """Recall: which mixers answer with the value that stood beside a key, and what mends those that don't."""
 
-from experiments.grid import RECALL_RATES, Part, Table
+from experiments.grid import Part, Table, rates
 
 MLP = {"model.mlp_ratio": 2.0}
 
@@ -23,7 +23,7 @@ TABLE = Table(
         "scattered MQAR": Part("probes,scattered_mqar"),
     },
     seeds=(0, 1, 2, 3, 4),
-    sweep=RECALL_RATES,
+    sweep=rates(2e-3, 6e-3, 2e-2),
     control=("attention", "attention, short convolution"),
     note="That a model guesses counts in a column that attention, with or without a short convolution, has learnt: its"
     " transition comes late. In the small setting layers are 32 wide.",

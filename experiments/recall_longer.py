@@ -1,9 +1,9 @@
 """Recall at width 128 after 8,000 steps, twice those of the table of wide recall, each at the rate that it chose."""
 
-from experiments.grid import RECALL_RATES, Part, Table
+from experiments.grid import Part, Table, rates
 from experiments.recall_wide import MLP
 
-LOW, MIDDLE, _ = RECALL_RATES
+LOW, MIDDLE = rates(2e-3, 6e-3)
 SIZE = {"model.features": 128, "steps": 8_000}
 
 TABLE = Table(

@@ -5,7 +5,7 @@ The rest is as in the table of recall.
 
 from typing import Any
 
-from experiments.grid import RECALL_RATES, Part, Table
+from experiments.grid import Part, Table, rates
 
 
 def mqar(**overrides: Any) -> Part:
@@ -32,7 +32,7 @@ TABLE = Table(
         "8000 steps": mqar(steps=8000),
     },
     seeds=(0, 1, 2, 3, 4),
-    sweep=RECALL_RATES,
+    sweep=rates(2e-3, 6e-3, 2e-2),
     control=("attention",),
     note="In the small setting 4 pairs in 32 tokens and two layers of width 32, but for that. MLP-Mixer has 32 hidden"
     " units over tokens throughout. That a model guesses counts in a column that attention has learnt.",

@@ -3,7 +3,7 @@
 Every row but the one that asks what the perceptron does has one, the only part of the plain form that mixes channels.
 """
 
-from experiments.grid import RECALL_RATES, Part, Table
+from experiments.grid import Part, Table, rates
 
 MLP = {"model.mlp_ratio": 2.0}
 
@@ -18,7 +18,7 @@ TABLE = Table(
         "attention": Part("attention", MLP),
     },
     columns={"MQAR": Part("probes,mqar,small", {"model.features": 128, "steps": 4_000})},
-    sweep=RECALL_RATES,
+    sweep=rates(2e-3, 6e-3, 2e-2),
     control=("attention",),
     note="That a model guesses counts in a column that attention has learnt.",
 )

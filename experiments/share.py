@@ -1,6 +1,6 @@
 """How many of the layers must be attention."""
 
-from experiments.grid import RATES, Part, Table, with_norms
+from experiments.grid import Part, Table, rates, with_norms
 
 TABLE = Table(
     title="Attention as every N-th of four layers, the others gconv",
@@ -11,5 +11,5 @@ TABLE = Table(
         "attention only": Part("attention", {"model.layers": 4}),
     },
     columns={"ListOps": Part("listops"), "Image": Part("image"), "MQAR": Part("probes,mqar")},
-    sweep=with_norms(RATES[1:3]),
+    sweep=with_norms(rates(3e-3, 1e-2)),
 )

@@ -259,17 +259,15 @@ def as_csv(records: Records, table: grid.Table) -> str:
 
 def draw(records: Records, table: grid.Table, path: Path) -> None:
     """A panel a column, at most five side by side: each row's mean, interval and seeds, and the level of guessing."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     rows, columns, found, _ = grid_of(records)
     columns = [c for c in columns if any(found[row, c].accuracies for row in rows)]
     across = min(5, len(columns))
     down = math.ceil(len(columns) / across)
     size = (0.4 + 0.075 * max(map(len, rows)) + max(2.5 * across, 4), 0.5 + down * (1.0 + 0.32 * len(rows)))
-    figure, panels = plt.subplots(down, across, figsize=size, layout="constrained", squeeze=False, sharey=True)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=True)
     for axes in panels.flat[len(columns) :]:
         axes.remove()
     for axes, column in zip(panels.flat, columns, strict=False):
@@ -297,7 +295,6 @@ def draw(records: Records, table: grid.Table, path: Path) -> None:
         "mean, 95% interval" + (" (dotted: range)" if wide else "") + ", seeds; dashed: guessing", fontsize=8
     )
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def define_flags() -> None:

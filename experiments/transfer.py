@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import gconv
-from experiments.grid import RATES, Part, Table, slug, with_norms
+from experiments.grid import Part, Table, rates, slug, with_norms
 from experiments.table import shown_mean
 from gconv.data.generators import listops
 from gconv.progress import say
@@ -88,12 +88,10 @@ the others are {examples:,} of each range. Guessing is the commonest answer of a
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
     for row, values in by_row(record).items():
         axes.plot(ranges(record), values.mean(axis=0), marker="o", ls="--" if "attention" in row else "-", label=row)
     axes.plot(ranges(record), [100 * share for share in record["guessing"]], color="0.6", ls=":", label="guessing")
@@ -101,7 +99,6 @@ def draw(record: dict[str, Any], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 TABLE = Table(
@@ -118,6 +115,6 @@ TABLE = Table(
         ),
     },
     columns={"ListOps": Part("listops")},
-    sweep=with_norms(RATES[1:3]),
+    sweep=with_norms(rates(3e-3, 1e-2)),
     measure=measure,
 )

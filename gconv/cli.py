@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from gconv.errors import Stopped, UserError, is_refused_write
+from gconv.errors import Stopped, UserError, is_refused_write, one_line
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -86,7 +86,7 @@ def status_of(error: BaseException) -> int:
     keyboard; 1: anything else, with its traceback.
     """
     told: dict[type[BaseException], tuple[int, str]] = {
-        UserError: (2, f"error: {' '.join(str(error).split())}"),
+        UserError: (2, f"error: {one_line(error)}"),
         Stopped: (75, f"stopped: {error}"),
         KeyboardInterrupt: (130, "interrupted"),
     }

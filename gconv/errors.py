@@ -28,3 +28,8 @@ def is_refused_write(error: BaseException) -> bool:
     What else goes wrong while writing, such as a lost connection or process, isn't for the user to mend.
     """
     return getattr(error, "errno", None) in _REFUSALS or any(os.strerror(number) in str(error) for number in _REFUSALS)
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line, or its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

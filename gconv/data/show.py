@@ -40,7 +40,7 @@ def draw_sheet(name: str, variant: str, data_dir: str, path: Path) -> None:
         _histogram(left, lengths, "length of a sequence, uncut", "sequences")
     _draw_classes(right, manifest, names)
     try:
-        figure.savefig(path, dpi=90)
+        figure.savefig(path, format="png", dpi=90)
     except OSError as error:
         raise UserError(f"--sheet: {path} can't be written: {error.strerror}") from error
 

@@ -32,7 +32,7 @@ from gconv.data.dataset import SPLITS, Dataset, Spec, Split
 from gconv.data.generators import listops, stand_in
 from gconv.data.generators.probes import PROBES
 from gconv.data.generators.stand_in import Example
-from gconv.errors import UserError
+from gconv.errors import UserError, one_line
 from gconv.progress import say
 
 MANIFEST = "manifest.json"
@@ -280,7 +280,7 @@ def prepare(name: str, variant: str, data_dir: str, source: str | None = None) -
         except BrokenExecutor as error:
             raise UserError(f"{name}: a process that generated examples died; was it out of memory?") from error
         except (OSError, RuntimeError) as error:  # the record writer raises the latter on a full disk
-            raise UserError(f"{name}: writing {building} failed: {' '.join(str(error).split())}") from error
+            raise UserError(f"{name}: writing {building} failed: {one_line(error)}") from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return folder
@@ -351,9 +351,8 @@ def _read(task: Task, builder: Builder, split: str) -> Iterator[Example]:
             for example in source.__getitems__(range(start, min(start + 1024, len(source)))):
                 yield tuple(bytes(example[feature]) for feature in task.features), int(example["label"])
     except Exception as error:  # whatever the reader raises on a damaged file
-        message = " ".join(str(error).split())
         raise UserError(
-            f"{builder.data_dir}: {split} can't be read: {message}; remove the folder to redo it"
+            f"{builder.data_dir}: {split} can't be read: {one_line(error)}; remove the folder to redo it"
         ) from error
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from gconv.errors import Stopped, UserError, is_refused_write
+from gconv.errors import Stopped, UserError, is_refused_write, one_line
 from gconv.progress import say
 from gconv.training import processes, sharding
 
@@ -169,7 +169,7 @@ def _read_whole(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | No
         of_the_file = FileNotFoundError | NotADirectoryError | IsADirectoryError
         if isinstance(error, MemoryError | OSError) and not isinstance(error, of_the_file):
             raise  # of the machine or the disk: the checkpoint may be whole
-        say(f"WARNING: checkpoint {path} is damaged: {' '.join(str(error).split())[:200]}")
+        say(f"WARNING: checkpoint {path} is damaged: {one_line(error)[:200]}")
         return None
 
 

@@ -423,12 +423,10 @@ def _bars_of_gpu(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
 
 
 def draw(rows: list[dict[str, Any]], device: str, path: str) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", sharey=True)
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
     shown = [
         ("global_conv bcl", "circular"),
         ("global_conv bcl", "bidirectional"),
@@ -456,4 +454,3 @@ def draw(rows: list[dict[str, Any]], device: str, path: str) -> None:
     in_half = any("bf16" in row["method"] for row in rows)
     figure.suptitle(f"Global convolution and attention, float32{' if not bf16' if in_half else ''}, {device}")
     figure.savefig(path, dpi=130)
-    plt.close(figure)

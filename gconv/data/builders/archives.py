@@ -10,7 +10,7 @@ import requests
 import tensorflow_datasets as tfds
 
 from gconv.data.builders.base import TREES, Builder
-from gconv.errors import UserError
+from gconv.errors import UserError, one_line
 from gconv.progress import say
 
 
@@ -35,7 +35,7 @@ class ArchiveBuilder(Builder, skip_registration=True):  # type: ignore[call-arg]
                 requests.head(self.URL, timeout=20)  # TFDS itself tries for minutes before it says there is no network
                 path = Path(dl_manager.download(self.URL))
             except Exception as error:
-                raise UserError(f"{self.name}: downloading {self.URL} failed: {_one_line(error)}") from error
+                raise UserError(f"{self.name}: downloading {self.URL} failed: {one_line(error)}") from error
             finally:
                 tfds.disable_progress_bar()
         else:
@@ -63,13 +63,9 @@ def files(path: Path) -> Iterator[tuple[str, bytes]]:
                 if stream is not None:
                     yield member.name, stream.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path} is damaged or cut off: {_one_line(error)}") from error
+        raise UserError(f"{path} is damaged or cut off: {one_line(error)}") from error
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

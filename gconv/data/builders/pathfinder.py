@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from gconv.data.builders.base import Builder, Examples
 from gconv.data.generators import pathfinder
 from gconv.data.generators.pathfinder import STIMULI, Example, Stimulus
-from gconv.errors import UserError
+from gconv.errors import UserError, one_line
 from gconv.progress import say, track
 
 PART_PIXELS = 1 << 24  # of the images that are kept together while a set is generated
@@ -141,7 +141,7 @@ def _load(path: Path) -> list[Example]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as part:  # a bad file is closed only so
             return [Example(image, int(label)) for image, label in zip(part["images"], part["labels"], strict=True)]
     except (OSError, ValueError, LookupError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged ({_one_line(error)}); remove it to have it made again") from error
+        raise UserError(f"{path} is damaged ({one_line(error)}); remove it to have it made again") from error
 
 
 # LRA's release: imgs/<batch>/sample_<number>.png, and metadata/<batch>.npy with a row for each image.
@@ -197,7 +197,7 @@ def _rows(path: Path) -> list[list[str]]:
             io.BytesIO(content), allow_pickle=False
         )  # an array of objects would be a pickle, which can run code
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} can't be read: {_one_line(error)}") from error
+        raise UserError(f"{path} can't be read: {one_line(error)}") from error
     if array.ndim != 2 or array.dtype.kind not in "US":
         raise UserError(f"{path} holds an array {array.shape} of {array.dtype}; expected rows of words")
     return array.astype(str).tolist()
@@ -222,8 +222,4 @@ def _pixels(path: Path, size: int) -> np.ndarray:
     except (OSError, SyntaxError, ValueError) as error:
         if path.exists() and not path.stat().st_size:
             raise UserError(f"{path} is empty") from error
-        raise UserError(f"{path} is damaged or cut off: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} is damaged or cut off: {one_line(error)}") from error
