@@ -15,7 +15,5 @@ TABLE = Table(
     title="Long Range Arena's full models, a fiftieth of Image's steps",
     rows=lra.TABLE.rows,
     columns={"Image for 4000 steps": Part("image", {**lra.BF16, **FEWER})},
-    note="Each at its published size, which isn't the other's: attention's is 3 × 64, gconv's 6 × 512."
-    " The six runs shared one GPU. Pixels were rounded to bfloat16 before they were scaled, and the gradient of their"
-    " embedding's bias was summed in it; both are in float32 since.",
+    note="Each at its published size, which isn't the other's: attention's is 3 × 64, gconv's 6 × 512.",
 )

@@ -1,4 +1,4 @@
-"""Path-X by progressive resolution: each side starts from the best parameters of the one before.
+"""Path-X by progressive resolution: each side, in half the steps, starts from the best parameters of the one before.
 
 A kernel that is a function of the distance is sampled more densely, so that it covers the image at every side.
 Attention, whose rotations know distances in tokens only, is given the same steps and starts.
@@ -7,7 +7,7 @@ Attention, whose rotations know distances in tokens only, is given the same step
 from experiments.grid import Part, Table
 
 TABLE = Table(
-    title="Path-X by progressive resolution, each side from the best of the one before, in half its steps",
+    title="Path-X by progressive resolution, each side from the best of the one before",
     rows={
         "gconv, multi-scale": Part("gconv,multi_scale"),
         "gconv, diagonal": Part("gconv,diagonal"),
@@ -15,5 +15,5 @@ TABLE = Table(
     },
     columns={f"side {side}": Part(f"pathx,side{side}", {"model.dtype": "bfloat16"}) for side in (32, 64, 128)},
     starts_from={"side 64": "side 32", "side 128": "side 64"},
-    note="By the preset small a quarter of each side.",
+    note="By the preset small a quarter of each side, and as many steps for each.",
 )

@@ -1,11 +1,11 @@
 """One residual block for every mixer."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 from flax import nnx
 
+from gconv.models.activations import activation_of
 from gconv.models.dropout import drop_out
 from gconv.models.linear import NORMS, Linear
 from gconv.ops import cost
@@ -60,20 +60,6 @@ class Block(nnx.Module):
 
     def flops(self, length: int) -> cost.Flops:
         return self.mixer.flops(length) + (self.mlp.flops(length) if self.has_mlp else cost.NONE)
-
-
-def gelu(x: jax.Array) -> jax.Array:
-    """x · Φ(x), exactly (Hendrycks & Gimpel 2016). Its gradient starts from x alone."""
-    return jax.checkpoint(lambda x: jax.nn.gelu(x, approximate=False))(x)
-
-
-ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "identity": lambda x: x}
-
-
-def activation_of(name: str) -> Callable[[jax.Array], jax.Array]:
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {name!r}")
-    return ACTIVATIONS[name]
 
 
 class MLP(nnx.Module):

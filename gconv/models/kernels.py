@@ -102,7 +102,7 @@ class FreeKernel(nnx.Module):
         return taps if not more else jax.lax.pad(taps, jnp.float32(0), ((0, 0, 0), (*sides, 0)))
 
 
-class OneSidedKernel(nnx.Module):
+class DistanceKernel(nnx.Module):
     """A kernel made of functions of the distance: one for what lies behind, and unless causal one for what lies ahead.
 
     Around the circle each function reaches half the way. Subclasses define `at(reach, step)`: the values at distances
@@ -133,7 +133,7 @@ class OneSidedKernel(nnx.Module):
         return jnp.linalg.norm(self(), axis=1)[:, None, None]
 
 
-class MultiScaleKernel(OneSidedKernel):
+class MultiScaleKernel(DistanceKernel):
     """Pieces of doubling extent and falling weight: SGConv (Li et al. 2022, arXiv:2210.09298, section 3.2).
 
         k = [Up₀(w₀), decay · Up₁(w₁), decay² · Up₂(w₂), …]
@@ -169,7 +169,7 @@ class MultiScaleKernel(OneSidedKernel):
         return product(self.weights[...], jnp.asarray(weight, jnp.float32) * jax.nn.relu(1 - near))
 
 
-class MultiResolutionKernel(OneSidedKernel):
+class MultiResolutionKernel(DistanceKernel):
     """A weighted sum of smooth sub-kernels of doubling extent: MRConv (Cunningham et al. 2024, arXiv:2408.09453).
 
     Sub-kernel i is a Fourier series over the first width · 2^i positions, with the same number of terms at every i,
@@ -204,7 +204,7 @@ class MultiResolutionKernel(OneSidedKernel):
         return values
 
 
-class ImplicitKernel(OneSidedKernel):
+class ImplicitKernel(DistanceKernel):
     """A network of sines that maps a position to its taps: CKConv (Romero et al. 2022, arXiv:2102.02611), in the form
     of Hyena (Poli et al. 2023, arXiv:2302.10866).
 
@@ -252,7 +252,7 @@ def _uniform(rngs: nnx.Rngs, shape: tuple[int, ...], inputs: int) -> jax.Array:
     return jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound)
 
 
-class DiagonalKernel(OneSidedKernel):
+class DiagonalKernel(DistanceKernel):
     """The impulse response of a diagonal state space: S4D-Lin (Gu et al. 2022, arXiv:2206.11893).
 
     k(r) = 2 Re Σ_n C_n · (exp(Δ A_n) − 1)/A_n · exp(r Δ A_n), with A_n = −1/2 + iπn for n < states/2 at the start, C_n

@@ -65,12 +65,12 @@ def global_conv(
             )
         ends = [(0, padded - length if axis == "l" else 0) for axis in layout]
         kernel = (kernel.T if layout == "blc" else kernel).astype(jnp.float32)
-        y = _fft(jnp.pad(x, ends), kernel, boundary, layout, by="fused")
+        y = _fft(jnp.pad(x, ends), kernel, boundary, layout, method="fused")
         return jax.lax.slice_in_dim(y, 0, length, axis=layout.index("l"))
     dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), jnp.float32)
     x, kernel, out = x.astype(dtype), (kernel.T if layout == "blc" else kernel).astype(dtype), x.dtype
     if method in ("fft", "matmul"):
-        return _fft(x, kernel, boundary, layout, by=method).astype(out)
+        return _fft(x, kernel, boundary, layout, method=method).astype(out)
     apply = {"shift": _shift, "direct": _direct, "matrix": _matrix}[method]
     if layout == "blc":
         return jnp.swapaxes(apply(jnp.swapaxes(x, 1, 2), kernel, boundary), 1, 2).astype(out)
@@ -154,21 +154,22 @@ MOST_SHIFTS_ON_GPU = 16
 # Beside an earlier form of the fused kernel in bfloat16, at 256 to 4096, that time in float32 is 0.5 to 0.9 at 8 taps,
 # 1.0 to 1.8 at 16.
 MOST_SHIFTS_BESIDE_FUSED = 8
-# So too, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5 to 1.3
-# at 32 and 0.5 to 2.7 from 48 to 64; in the benchmark's record, of 4096 rows, 1.11 at 16. Not chosen on accelerators,
-# where it hasn't been timed.
+# On 2 CPU cores, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5
+# to 1.3 at 32 and 0.5 to 2.7 from 48 to 64; in the benchmark's record, of 4096 rows, 1.11 at 16. Not chosen on
+# accelerators, where it hasn't been timed.
 LONGEST_MATRIX = 16
 
-# In these functions kernel is (channels, taps) and x, but in _fft, (batch, channels, length), both float32 or float64.
+# Kernels are (channels, taps) from here on, but mixing_matrix's; x is of the layout in _fft, (batch, channels, length) in
+# the others. Both are float32 or float64, x for the fused kernel also of 16 bits.
 
 
-def _fft(x: jax.Array, kernel: jax.Array, boundary: str, layout: str, by: str) -> jax.Array:
+def _fft(x: jax.Array, kernel: jax.Array, boundary: str, layout: str, method: str) -> jax.Array:
     length = x.shape[layout.index("l")]
     lags, unrolled = fft_lags(length, kernel.shape[1], boundary)
     if unrolled:
         around = jnp.pad(kernel, ((0, 0), (0, length - kernel.shape[1])))
         kernel = jnp.concatenate([around[:, 1:], around], axis=1)
-    return convolve(x, kernel, lags, layout, by)
+    return convolve(x, kernel, lags, layout, method)
 
 
 def fft_lags(length: int, taps: int, boundary: str) -> tuple[Lags, bool]:

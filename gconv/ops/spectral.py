@@ -55,18 +55,20 @@ class Lags(NamedTuple):
         return self._replace(mirrored=not self.mirrored)
 
 
-def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, layout: str = "bcl", by: str = "fft") -> jax.Array:
+def convolve(x: jax.Array, kernel: jax.Array, lags: Lags, layout: str = "bcl", method: str = "fft") -> jax.Array:
     """x (batch, channels, length), or (batch, length, channels) for layout "blc"; kernel (channels, taps) → like x.
 
-    Both float32 or both float64; x also bfloat16 or float16 with `by` "fused". That is one of "fft", "matmul" and
+    Both float32 or both float64; x also bfloat16 or float16 with `method` "fused". That is one of "fft", "matmul" and
     "fused", as `global_conv` has them.
     """
-    return _bind(_convolve_p, x, kernel, lags=lags, taps=kernel.shape[1], layout=layout, by=by)
+    return _bind(_convolve_p, x, kernel, lags=lags, taps=kernel.shape[1], layout=layout, method=method)
 
 
-def correlate(x: jax.Array, dy: jax.Array, lags: Lags, taps: int, layout: str = "bcl", by: str = "fft") -> jax.Array:
+def correlate(
+    x: jax.Array, dy: jax.Array, lags: Lags, taps: int, layout: str = "bcl", method: str = "fft"
+) -> jax.Array:
     """x, dy of a layout, of one dtype as `convolve` takes it → (channels, taps), float64 or float32."""
-    return _bind(_correlate_p, x, dy, lags=lags, taps=taps, layout=layout, by=by)
+    return _bind(_correlate_p, x, dy, lags=lags, taps=taps, layout=layout, method=method)
 
 
 class Transform(NamedTuple):
@@ -100,15 +102,15 @@ def plan(length: int, taps: int, lags: Lags, matrices: bool = False, paired: boo
 LONGEST_TWISTED = 3000
 
 
-def plan_here(length: int, taps: int, lags: Lags, by: str) -> Transform:
+def plan_here(length: int, taps: int, lags: Lags, method: str) -> Transform:
     """`plan` for the backend that computes it: on a CPU a paired transform for what is longer than LONGEST_TWISTED.
 
     With the gradient, 64 channels on 2 cores, that takes 1.0 to 1.2 times the twisted one's time at lengths 256 to
     2700, 0.7 to 0.8 at 4096, 0.9 to 1.1 at 8192 and 16384, and 0.7 at 65536; forward alone 1.0 to 1.1 and, from 4096
     on, 0.5 to 0.8; and 0.7 of its memory.
     """
-    paired = jax.default_backend() == "cpu" and by == "fft" and length > LONGEST_TWISTED
-    return plan(length, taps, lags, by == "matmul", paired)
+    paired = jax.default_backend() == "cpu" and method == "fft" and length > LONGEST_TWISTED
+    return plan(length, taps, lags, method == "matmul", paired)
 
 
 def smooth_length(n: int, multiple: int = 1) -> int:
@@ -125,13 +127,20 @@ def smooth_length(n: int, multiple: int = 1) -> int:
 
 
 def _convolve(
-    x: jax.Array, kernel: jax.Array, twist: jax.Array, *tables: jax.Array, lags: Lags, taps: int, layout: str, by: str
+    x: jax.Array,
+    kernel: jax.Array,
+    twist: jax.Array,
+    *tables: jax.Array,
+    lags: Lags,
+    taps: int,
+    layout: str,
+    method: str,
 ) -> jax.Array:
-    if by == "fused":
+    if method == "fused":
         y = _fused().convolve(jnp.swapaxes(x, 1, 2) if layout == "blc" else x, kernel, lags, twist, *tables)
         return jnp.swapaxes(y, 1, 2) if layout == "blc" else y
     length = x.shape[layout.index("l")]
-    transform = plan_here(length, taps, lags, by)
+    transform = plan_here(length, taps, lags, method)
     spectrum = kernel_spectrum(kernel, twist, transform, lags)
     # A kernel's mirror image has the conjugate spectrum: so forward and gradient share one transform of the kernel.
     spectrum = _conj(spectrum) if lags.mirrored else spectrum
@@ -141,12 +150,12 @@ def _convolve(
 
 
 def _correlate(
-    x: jax.Array, dy: jax.Array, twist: jax.Array, *tables: jax.Array, lags: Lags, taps: int, layout: str, by: str
+    x: jax.Array, dy: jax.Array, twist: jax.Array, *tables: jax.Array, lags: Lags, taps: int, layout: str, method: str
 ) -> jax.Array:
-    if by == "fused":
+    if method == "fused":
         x, dy = (jnp.swapaxes(a, 1, 2) if layout == "blc" else a for a in (x, dy))
         return _fused().correlate(x, dy, lags, taps, twist, *tables)
-    transform = plan_here(x.shape[layout.index("l")], taps, lags, by)
+    transform = plan_here(x.shape[layout.index("l")], taps, lags, method)
     pairs = zip(_forward(x, twist, transform, layout), _forward(dy, twist, transform, layout), strict=True)
     total = tuple(_sum_of_rows(jnp.conj(a) * b) for a, b in pairs)
     return kernel_from(_conj(total) if lags.mirrored else total, twist, transform, lags, taps)
@@ -313,10 +322,12 @@ _correlate_p = jax.extend.core.Primitive("global_conv_kernel_gradient")
 _LOCAL = {_convolve_p: _convolve, _correlate_p: _correlate}
 
 
-def _bind(primitive: Any, a: jax.Array, b: jax.Array, *, lags: Lags, taps: int, layout: str, by: str) -> jax.Array:
+def _bind(primitive: Any, a: jax.Array, b: jax.Array, *, lags: Lags, taps: int, layout: str, method: str) -> jax.Array:
     # The traced call rides along as a parameter: seeing custom_partitioning inside it, jit passes the devices on.
-    call = _partitioned(primitive, a.shape, b.shape, (jnp.dtype(a.dtype), jnp.dtype(b.dtype)), lags, taps, layout, by)
-    return primitive.bind(a, b, lags=lags, taps=taps, layout=layout, by=by, call=call)
+    call = _partitioned(
+        primitive, a.shape, b.shape, (jnp.dtype(a.dtype), jnp.dtype(b.dtype)), lags, taps, layout, method
+    )
+    return primitive.bind(a, b, lags=lags, taps=taps, layout=layout, method=method, call=call)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -328,14 +339,14 @@ def _partitioned(
     lags: Lags,
     taps: int,
     layout: str,
-    by: str,
+    method: str,
 ) -> Any:
-    local = functools.partial(_LOCAL[primitive], lags=lags, taps=taps, layout=layout, by=by)
+    local = functools.partial(_LOCAL[primitive], lags=lags, taps=taps, layout=layout, method=method)
     axes, channel, time = " ".join(layout), layout.index("c"), layout.index("l")
-    if by == "fused":
+    if method == "fused":
         tables = _fused().tables(a[time], lags, dtypes[0])
     else:
-        tables = [twist_table(plan_here(a[time], taps, lags, by), dtypes[1])]
+        tables = [twist_table(plan_here(a[time], taps, lags, method), dtypes[1])]
     tables_axes = "".join(
         f", h{i} {' '.join(f'n{10 * i + axis}' for axis in range(1, t.ndim))}" for i, t in enumerate(tables)
     )
@@ -361,7 +372,7 @@ def _partitioned(
         ),
         f"{axes}, c k{tables_axes} -> {axes}" if primitive is _convolve_p else f"{axes}, {axes}{tables_axes} -> c k",
         partition,
-        f"{primitive} {lags} {taps} {layout} {by}",
+        f"{primitive} {lags} {taps} {layout} {method}",
     )
     return jax.make_jaxpr(lambda a, b: jax.extend.core.jaxpr_as_fun(call)(a, b, *tables)[0])(*call.in_avals[:2])
 
@@ -382,24 +393,24 @@ def _correlate_abstract(x: Any, dy: Any, *, call: Any, layout: str, **_: Any) ->
     return x.update(shape=call.out_avals[0].shape, dtype=call.out_avals[0].dtype, sharding=sharding)
 
 
-def _convolve_batch(args: Any, dims: Any, *, lags: Lags, layout: str, by: str, **_: Any) -> tuple[jax.Array, int]:
+def _convolve_batch(args: Any, dims: Any, *, lags: Lags, layout: str, method: str, **_: Any) -> tuple[jax.Array, int]:
     (x, kernel), (x_dim, kernel_dim) = args, dims
     if kernel_dim is None:  # more rows
         x = jnp.moveaxis(x, x_dim, 0)
-        return convolve(x.reshape(-1, *x.shape[2:]), kernel, lags, layout, by).reshape(x.shape), 0
+        return convolve(x.reshape(-1, *x.shape[2:]), kernel, lags, layout, method).reshape(x.shape), 0
     # More channels. A shared x is repeated for each kernel.
     kernel = jnp.moveaxis(kernel, kernel_dim, 0)
     count, axis = len(kernel), layout.index("c")
-    y = convolve(_channels_of_all(x, x_dim, count, axis), kernel.reshape(-1, kernel.shape[2]), lags, layout, by)
+    y = convolve(_channels_of_all(x, x_dim, count, axis), kernel.reshape(-1, kernel.shape[2]), lags, layout, method)
     return _split_channels(y, axis, count), axis
 
 
 def _correlate_batch(
-    args: Any, dims: Any, *, lags: Lags, taps: int, layout: str, by: str, **_: Any
+    args: Any, dims: Any, *, lags: Lags, taps: int, layout: str, method: str, **_: Any
 ) -> tuple[jax.Array, int]:
     count = next(a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
     x, dy = (_channels_of_all(a, d, count, layout.index("c")) for a, d in zip(args, dims, strict=True))
-    return _split_channels(correlate(x, dy, lags, taps, layout, by), 0, count), 0
+    return _split_channels(correlate(x, dy, lags, taps, layout, method), 0, count), 0
 
 
 def _channels_of_all(x: jax.Array, dim: Any, count: int, axis: int) -> jax.Array:
@@ -413,22 +424,22 @@ def _split_channels(x: jax.Array, axis: int, count: int) -> jax.Array:
     return x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :])
 
 
-def _convolve_dx(dy: Any, x: Any, kernel: Any, *, lags: Lags, layout: str, by: str, **_: Any) -> jax.Array:
-    return _split_as(convolve(dy, kernel, lags.mirror(), layout, by), x)
+def _convolve_dx(dy: Any, x: Any, kernel: Any, *, lags: Lags, layout: str, method: str, **_: Any) -> jax.Array:
+    return _split_as(convolve(dy, kernel, lags.mirror(), layout, method), x)
 
 
 def _convolve_dkernel(
-    dy: Any, x: Any, kernel: Any, *, lags: Lags, taps: int, layout: str, by: str, **_: Any
+    dy: Any, x: Any, kernel: Any, *, lags: Lags, taps: int, layout: str, method: str, **_: Any
 ) -> jax.Array:
-    return _split_as(correlate(x, dy, lags, taps, layout, by), kernel)
+    return _split_as(correlate(x, dy, lags, taps, layout, method), kernel)
 
 
-def _correlate_dx(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, by: str, **_: Any) -> jax.Array:
-    return _split_as(convolve(dy, dr, lags.mirror(), layout, by), x)
+def _correlate_dx(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, method: str, **_: Any) -> jax.Array:
+    return _split_as(convolve(dy, dr, lags.mirror(), layout, method), x)
 
 
-def _correlate_ddy(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, by: str, **_: Any) -> jax.Array:
-    return _split_as(convolve(x, dr, lags, layout, by), dy)
+def _correlate_ddy(dr: Any, x: Any, dy: Any, *, lags: Lags, layout: str, method: str, **_: Any) -> jax.Array:
+    return _split_as(convolve(x, dr, lags, layout, method), dy)
 
 
 def _split_as(cotangent: jax.Array, primal: Any) -> jax.Array:
@@ -443,7 +454,7 @@ for _primitive, _abstract, _transposes, _batcher in (
     (_convolve_p, _convolve_abstract, (_convolve_dx, _convolve_dkernel), _convolve_batch),
     (_correlate_p, _correlate_abstract, (_correlate_dx, _correlate_ddy), _correlate_batch),
 ):
-    _primitive.def_impl(jax.jit(_evaluate, static_argnames=("lags", "taps", "layout", "by", "call")))
+    _primitive.def_impl(jax.jit(_evaluate, static_argnames=("lags", "taps", "layout", "method", "call")))
     _primitive.def_abstract_eval(_abstract)
     mlir.register_lowering(_primitive, mlir.lower_fun(_evaluate, multiple_results=False))
     ad.defbilinear(_primitive, *_transposes)

@@ -7,13 +7,13 @@ from flax import nnx
 from gconv.models import kernels
 from gconv.models.kernels import (
     DiagonalKernel,
+    DistanceKernel,
     FourierKernel,
     FreeKernel,
     ImplicitKernel,
     KernelParam,
     MultiResolutionKernel,
     MultiScaleKernel,
-    OneSidedKernel,
     taps_of,
 )
 from gconv.models.mixers import GlobalConv
@@ -75,7 +75,7 @@ def test_an_implicit_kernel_starts_uniform_up_to_the_root_of_its_inputs():
     assert 1.5 < jnp.abs(out).max() < 2.2
 
 
-class Signed(OneSidedKernel):
+class Signed(DistanceKernel):
     """Distances behind as positive numbers, ahead as negative ones."""
 
     def at(self, reach, step):
@@ -249,5 +249,5 @@ def test_every_kernel_is_in_the_list_above_and_in_the_configs():
     from configs import base
 
     defined = {name for name, value in vars(kernels).items() if isinstance(value, type) and name.endswith("Kernel")}
-    assert defined == {kind.__name__ for kind in ALL} | {"OneSidedKernel"}
+    assert defined == {kind.__name__ for kind in ALL} | {"DistanceKernel"}
     assert {path.rpartition(".")[2] for path, _ in base.KERNELS.values()} == {kind.__name__ for kind in ALL}

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from configs import listops
-from gconv.models.kernels import KernelParam, OneSidedKernel
+from gconv.models.kernels import DistanceKernel, KernelParam
 from gconv.ops import cost
 from gconv.training.loop import train_and_evaluate
 from gconv.training.metrics import read_jsonl
@@ -28,7 +28,7 @@ class MeanMixer(nnx.Module):
         return cost.Flops(length * self.features, length * self.features)
 
 
-class ExponentialKernel(OneSidedKernel):
+class ExponentialKernel(DistanceKernel):
     """Each channel an exponential of the distance, with a rate and a weight for either side."""
 
     def __init__(self, features, length, boundary, *, rate, rngs):

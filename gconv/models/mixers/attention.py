@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from gconv.models.linear import Linear
-from gconv.models.mixers.convolution import short_conv as _short_conv
+from gconv.models.mixers import convolution
 from gconv.ops import cost
 from gconv.ops.attention import attention, rotate
 
@@ -39,7 +39,7 @@ class Attention(nnx.Module):
         del dropout  # the block's follows the projection
         self.heads, self.features, self.rotary, self.causal = heads, features, rotary, causal
         boundary = "causal" if causal else "bidirectional"
-        self.short = _short_conv(features, length, boundary, layout="blc", rngs=rngs) if short_conv else None
+        self.short = convolution.short_conv(features, length, boundary, layout="blc", rngs=rngs) if short_conv else None
         self.qkv = Linear(features, 3 * features, layout="blc", axes=("embed", "heads"), dtype=dtype, rngs=rngs)
         self.out = Linear(features, features, layout="blc", axes=("heads", "embed"), dtype=dtype, rngs=rngs)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gconv.models.block import activation_of, gelu
+from gconv.models.activations import activation_of, gelu
 from gconv.models.dropout import drop_out
 from gconv.models.kernels import FreeKernel, taps_of
 from gconv.models.linear import Linear

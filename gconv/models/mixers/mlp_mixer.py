@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gconv.models.block import gelu
+from gconv.models.activations import gelu
 from gconv.models.linear import Linear
 from gconv.ops import cost
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gconv.models.block import gelu
+from gconv.models.activations import gelu
 from gconv.models.dropout import drop_out
 from gconv.models.kernels import KernelParam
 from gconv.models.linear import Linear
