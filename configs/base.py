@@ -13,7 +13,7 @@ def base(mixer: str) -> ConfigDict:
             "steps": 0,
             "batch_size": 0,
             "eval_every": 1000,
-            "checkpoint_every": 1000,
+            "checkpoint_every": 5000,  # and when it is stopped
             "log_every": 100,
             "profile": 0,  # trace so many steps of this process, into WORKDIR/profile
             "data_dir": "data",
@@ -49,7 +49,7 @@ def base(mixer: str) -> ConfigDict:
                 "norm_first": True,
                 "positions": "none",
                 "dropout": 0.0,
-                "dtype": "float32",  # of activations and matrix multiplies; parameters and FFTs are float32
+                "dtype": "float32",  # of activations and matrix multiplies; parameters are float32
             },
             "optim": {
                 "lr": 1e-3,  # the peak, after warmup_steps

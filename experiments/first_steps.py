@@ -1,11 +1,11 @@
 """The models of Long Range Arena's full setting, each cell of `experiments.lra`, at its full length, width and depth.
 
-    python -m experiments.first_steps [--batch=2] [--steps=3] [--columns=TASK,…] [--output=DIR]
+    python -m experiments.first_steps [--batch=2] [--steps=3] [--columns=TASK,…] [--row=MODEL …] [--output=DIR]
 
 Each is compiled and takes a few training steps on one small batch of random bytes, at a rate of .0001, which should
 lower its loss: that the configs of the full setting build, fit together and train, no more. Models that would need more
 than half of this machine's memory are compiled and not run; the table says so. What the record in DIR knows of other
-tasks stays there.
+tasks and models stays there.
 """
 
 import gc
@@ -32,7 +32,11 @@ def measure(config: ConfigDict, batch: int, steps: int, most_bytes: float) -> di
     """What the model is, its compiled step's temporary bytes, and the loss at each of the steps."""
     config.update_from_flattened_dict(GENTLE)
     run, facts = compiled_step(config, batch)
-    row = {"length": config.data.length, "layers": config.model.layers, "features": config.model.features, **facts}
+    row = {
+        "length": config.data.length,
+        **{name: config.model[name] for name in ("layers", "features", "norm")},
+        **facts,
+    }
     return {**row, "losses": [float(run()["loss"]) for _ in range(steps)] if facts["bytes"] <= most_bytes else None}
 
 
@@ -56,6 +60,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch", 2, "examples a step", lower_bound=1)
     flags.DEFINE_integer("steps", 3, "steps of each model", lower_bound=1)
     flags.DEFINE_list("columns", None, "only these of the tasks")
+    flags.DEFINE_multi_string("row", None, "only this of the models; may be repeated")
     flags.DEFINE_string("output", None, "folder for the record and the table")
 
 
@@ -63,11 +68,16 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}")
     batch, chosen = flags.FLAGS.batch, grid.of_columns("lra", flags.FLAGS.columns)
+    rows = flags.FLAGS.row or list(chosen.rows)
+    if unknown := [row for row in rows if row not in chosen.rows]:
+        raise UserError(f"--row: lra has no {unknown[0]!r}; it has {'; '.join(chosen.rows)}")
+    chosen = chosen._replace(rows={row: chosen.rows[row] for row in rows})
     if batch % jax.device_count():
         raise UserError(f"--batch ({batch}) must divide by the {jax.device_count()} devices that share it")
     folder = cli.output_folder(flags.FLAGS.output)
     machine = {"device": device_name(), "batch": batch}
-    known = _known(folder / RECORD, machine) if folder is not None and flags.FLAGS.columns else {}
+    some = flags.FLAGS.columns or flags.FLAGS.row
+    known = _known(folder / RECORD, machine) if folder is not None and some else {}
     measured = {}
     for row, column, points in grid.runs(chosen, ""):
         of_model = measure(grid.config_of(points[0][0]), batch, flags.FLAGS.steps, memory_here())

@@ -59,4 +59,5 @@ def _contents(path: str, task: str) -> list[tuple[str, Any]]:
 
 
 if __name__ == "__main__":
+    cli.restart_with_fast_malloc()
     cli.run(main)

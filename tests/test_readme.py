@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compare
+from experiments import compare, grid, lra
+from gconv.training.match import parameters
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -33,6 +34,16 @@ def test_the_files_and_commands_it_names_exist():
     for module in re.findall(r"python -m ([\w.]+)", README):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_the_sizes_of_checkpoints_are_those_of_the_models():
+    cells = [(c, grid.config_of(points[0][0])) for r, c, points in grid.runs(lra.TABLE, "") if r == "gconv"]
+    sizes = {task: round(16 * parameters(config) / 1e6) for task, config in cells}
+    largest = sizes.pop("Path-X")
+    said = f"{min(sizes.values())} to {max(sizes.values())} MB for the full models of gconv, {largest} for Path-X's"
+    assert said in " ".join(README.split())
+    (every,) = {config.checkpoint_every for _, config in cells}
+    assert f"every {every:,} steps" in README
 
 
 def test_the_table_of_first_steps_is_that_of_its_records():

@@ -39,7 +39,7 @@ class Classifier(nnx.Module):
       positions: "none", or added to the embeddings "sinusoidal" (Vaswani et al. 2017, section 3.5) or "learnt" ones.
       dropout: where positions were added to embeddings (Vaswani et al. 2017, section 5.4), in the mixer and after each
         residual branch.
-      dtype: of activations and matrix multiplies; parameters, FFTs and scores are float32.
+      dtype: of activations and matrix multiplies; parameters and scores are float32, and FFTs but by `method="fused"`.
       split: called as split(x, layout) on what enters and what leaves each block; says how devices share it.
     """
 

@@ -159,8 +159,8 @@ MOST_SHIFTS_BESIDE_FUSED = 8
 # accelerators, where it hasn't been timed.
 LONGEST_MATRIX = 16
 
-# Kernels are (channels, taps) from here on, but mixing_matrix's; x is of the layout in _fft, (batch, channels, length) in
-# the others. Both are float32 or float64, x for the fused kernel also of 16 bits.
+# Kernels are (channels, taps) from here on, but mixing_matrix's; x is of the layout in _fft, (batch, channels, length)
+# in the others. Both are float32 or float64, x for the fused kernel also of 16 bits.
 
 
 def _fft(x: jax.Array, kernel: jax.Array, boundary: str, layout: str, method: str) -> jax.Array:

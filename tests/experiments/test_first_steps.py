@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs import listops
-from experiments import first_steps, lra
+from experiments import first_steps, grid, lra
 from experiments.grid import RECORDS
 from gconv.errors import UserError
 
@@ -38,6 +38,10 @@ def test_the_record_has_every_cell_and_every_loss_fell():
     record = json.loads(path.read_text())
     cells = {(row["task"], row["model"]) for row in record["rows"]}
     assert cells == {(task, model) for task in lra.CONFIGS for model in lra.TABLE.rows}
+    made = {(column, row): grid.config_of(points[0][0]) for row, column, points in grid.runs(lra.TABLE, "")}
     for row in record["rows"]:
         assert row["losses"][-1] < row["losses"][0], row
+        config = made[row["task"], row["model"]]
+        sizes = (config.data.length, config.model.layers, config.model.features, config.model.norm)
+        assert sizes == (row["length"], row["layers"], row["features"], row.get("norm", "layer")), row
     assert path.with_suffix(".md").read_text() == first_steps.table(record)

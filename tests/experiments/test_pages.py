@@ -114,7 +114,9 @@ def test_what_the_readme_says_of_the_operators_speed_is_in_the_record():
     few, by_fft = (timed[65_536, "circular", f"global_conv {way}bcl, 4 taps"]["gradient"] for way in ("shift ", ""))
     assert round(few / by_fft, 1) == 1.4
     attention = timed[1024, "", operator.PYTORCH_ATTENTION]["gradient"]
-    of = [attention / timed[1024, way, "global_conv bcl"]["gradient"] for way in ("circular", "bidirectional", "causal")]
+    of = [
+        attention / timed[1024, way, "global_conv bcl"]["gradient"] for way in ("circular", "bidirectional", "causal")
+    ]
     assert list(map(round, of)) == [22, 13, 14]
 
 
