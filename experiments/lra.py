@@ -51,12 +51,14 @@ TABLE = Table(
     columns={task: Part(module.__name__.rpartition(".")[2], BF16) for task, module in CONFIGS.items()},
 )
 
-# Test accuracy (%) in the order of CONFIGS, None where the source has none or "fail".
-PUBLISHED: dict[str, tuple[tuple[float | None, ...], str]] = {
+# Test accuracy (%) in the order of CONFIGS, None where the source has none or "fail"; or the average alone.
+PUBLISHED: dict[str, tuple[tuple[float | None, ...] | float, str]] = {
     "Transformer": ((36.37, 64.27, 57.46, 42.44, 71.40, None), "Tay et al. 2021"),
     "Transformer, re-run": ((37.11, 65.21, 79.14, 42.94, 71.83, None), "Ma et al. 2022 (Mega)"),
     "S5": ((62.15, 89.31, 91.40, 88.00, 95.33, 98.58), "Smith et al. 2023"),
     "SGConv, a global convolution": ((61.45, 89.20, 91.11, 87.97, 95.46, 97.83), "Li et al. 2022"),
+    "MRConv, the best pure convolution found": (88.2, "Cunningham et al. 2024, the average alone"),
+    "Transformer, rotary, a better recipe": (85.69, "Miralles-González et al. 2025, the average alone"),
     "Mega, moving average and attention": ((63.14, 90.43, 91.25, 90.44, 96.01, 97.98), "Ma et al. 2022"),
     "Megalodon, the best average found": ((63.79, 90.48, 91.76, 89.42, 98.13, 98.17), "Ma et al. 2024"),
 }
@@ -152,17 +154,32 @@ def measurements() -> list[str]:
     for row in TABLE.rows:
         texts = [f"{minutes(found[row, task]):.0f} min" if (row, task) in found else "not run" for task in CONFIGS]
         lines.append(f"| {row} | " + " | ".join(texts) + " |")
-    return [*lines, *(["", record["note"]] if "note" in record else []), "", _beside_projection(found)]
+    return [*lines, *(["", record["note"]] if "note" in record else []), "", *_beside_projection(found)]
 
 
-def _beside_projection(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
-    """How the measured times stand to what `hours` gives for the same steps and card, which judges the projections."""
+def _beside_projection(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
+    """How the measured times stand to what `hours` gives for the same steps and card, which judges the projections.
+
+    And the projections for an H200 as many times as long.
+    """
     ratios: dict[str, list[str]] = {}
+    estimates: dict[str, list[str]] = {}
     for (row, task), measured in found.items():
-        projected = hours(training(CONFIGS[task].get_config(TABLE.rows[row].names), evaluation=False), H100)
-        ratios.setdefault(row, []).append(f"{minutes(measured) / 60 / projected:.1f} on {task}")
-    shown = "; ".join(f"{row} {', '.join(of_tasks)}" for row, of_tasks in ratios.items())
-    return f"Measured ÷ projected, by the formulas of the projections for an H100 and these steps alone: {shown}."
+        config = CONFIGS[task].get_config(TABLE.rows[row].names)
+        ratio = minutes(measured) / 60 / hours(training(config, evaluation=False), H100)
+        ratios.setdefault(row, []).append(f"{ratio:.1f} on {task}")
+        whole = 60 * ratio * hours(training(config), DEVICES["one H200"])
+        estimates.setdefault(row, []).append(f"{whole:.0f} min on {task}")
+    shown, estimated = (
+        "; ".join(f"{row} {', '.join(of_tasks)}" for row, of_tasks in found_of.items())
+        for found_of in (ratios, estimates)
+    )
+    return [
+        f"Measured ÷ projected, by the formulas of the projections for an H100 and these steps alone: {shown}.",
+        "",
+        f"**Estimated** for one H200, validation and test included, by what is projected for it times that: "
+        f"{estimated}.",
+    ]
 
 
 def results(records: list[dict[str, Any]]) -> list[str]:
@@ -180,8 +197,11 @@ def results(records: list[dict[str, Any]]) -> list[str]:
         source = ", ".join(["this repository", *devices])
         lines.append(f"| **{row}** | " + " | ".join([*shown, average, source]) + " |")
     for name, (scores, source) in PUBLISHED.items():
-        shown = ["–" if score is None else f"{score:.2f}" for score in scores]
-        lines.append(f"| {name} | " + " | ".join([*shown, _average(scores), source]) + " |")
+        if isinstance(scores, float):
+            shown = ["–"] * len(CONFIGS) + [f"{scores:g}"]
+        else:
+            shown = ["–" if score is None else f"{score:.2f}" for score in scores] + [_average(scores)]
+        lines.append(f"| {name} | " + " | ".join([*shown, source]) + " |")
     return lines
 
 
@@ -222,7 +242,8 @@ def written() -> dict[str, str]:
     ]
     projected = [
         f"Time of a run **projected, not measured**, with validation and test, at {REACHED:.0%} of the makers' peak"
-        " rates; a TPU's for FFTs isn't published and taken as a thirty-second of that for matrices; attention as a"
+        " rates; FFTs at that of float32, which the fused kernel's aren't; a TPU's for them isn't published and taken"
+        " as a thirty-second of that for matrices; attention as a"
         " fused kernel, which on a TPU it isn't here yet (`experiments/lra.py` has the formulas):",
         "",
         *projections(),

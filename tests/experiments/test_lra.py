@@ -42,6 +42,7 @@ def test_the_published_averages_are_those_of_the_papers():
     rows = {line.split(" | ")[0].strip("| "): line.split(" | ")[-2] for line in lra.results([])[6:]}
     said = {"S5": "87.46", "Mega, moving average and attention": "88.21", "Megalodon, the best average found": "88.63"}
     said |= {"SGConv, a global convolution": "87.17", "Transformer": "–", "Transformer, re-run": "–"}
+    said |= {"MRConv, the best pure convolution found": "88.2", "Transformer, rotary, a better recipe": "85.69"}
     assert rows == said
 
 
@@ -91,15 +92,18 @@ def test_hours_follow_chips_and_the_slower_of_arithmetic_and_memory():
 
 def test_measured_times_stand_beside_what_is_projected_for_their_steps():
     measured = {"steps": 80_000, "seconds": 0.5}
-    projected = lra.hours(lra.training(listops.get_config("gconv"), evaluation=False), lra.H100)
-    shown = f": gconv {0.5 * 80_000 / 3600 / projected:.1f} on ListOps."
-    assert lra._beside_projection({("gconv", "ListOps"): measured}).endswith(shown)
+    config = listops.get_config("gconv")
+    ratio = 0.5 * 80_000 / 3600 / lra.hours(lra.training(config, evaluation=False), lra.H100)
+    beside, _, estimated = lra._beside_projection({("gconv", "ListOps"): measured})
+    assert beside.endswith(f": gconv {ratio:.1f} on ListOps.")
+    minutes = 60 * ratio * lra.hours(lra.training(config), lra.DEVICES["one H200"])
+    assert estimated.endswith(f": gconv {minutes:.0f} min on ListOps.")
 
 
 def test_a_record_of_measured_steps_needs_no_note(monkeypatch):
     rows = [{"task": "ListOps", "model": "gconv", "steps": 80_000, "seconds": 0.009}]
     monkeypatch.setattr(lra, "read_json", lambda path: {"device": "a card", "rows": rows})
-    *_, gconv, _, _, _, empty, ratios = lra.measurements()
+    *_, gconv, _, _, _, empty, ratios, _, _ = lra.measurements()
     assert (
         gconv.startswith("| gconv | 12 min | not run |") and empty == "" and ratios.startswith("Measured ÷ projected")
     )

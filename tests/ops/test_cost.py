@@ -156,7 +156,7 @@ def test_the_least_traffic_is_what_a_program_reads_and_writes():
     assert perceptron == cost.token_perceptron_bytes(2, 64, 32, 16, 4)
 
 
-def test_xla_moves_the_least_for_a_product_and_more_for_attention():
+def test_xla_moves_the_least_for_a_product_and_more_for_all_else():
     def accessed(f, *shapes):
         return compiled(f, *shapes).cost_analysis()["bytes accessed"]
 
@@ -164,3 +164,9 @@ def test_xla_moves_the_least_for_a_product_and_more_for_attention():
     shape = (1, 256, 2, 64)
     scores = 4 * 2 * 256**2
     assert accessed(attention_op.attention, shape, shape, shape) > cost.attention_bytes(1, 256, 128, 4) + 2 * scores
+    least = cost.global_conv_bytes(4, 256, 8, 256, 4)
+    by_fft = accessed(lambda x, k: global_conv(x, k, method="fft"), (4, 256, 8), (256, 8))
+    assert 2 * least < by_fft  # the spectrum is written and read too
+    perceptron = accessed(lambda x, up, down: jax.nn.gelu(x @ up) @ down, (2, 32, 64), (64, 16), (16, 64))
+    hidden = 4 * 2 * 32 * 16
+    assert perceptron >= cost.token_perceptron_bytes(2, 64, 32, 16, 4) + 2 * hidden
