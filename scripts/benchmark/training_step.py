@@ -65,8 +65,9 @@ SETTING = (
     f"Every mixer on every task's shape: {LAYERS} layers, {TOKENS:,} tokens a step, no dropout. Each has the width at"
     f" which its parameters come nearest to those of attention at {FEATURES} features and {HEADS} heads. So that they"
     " can at every length, long kernels are SGConv's, whose parameters grow with its logarithm, and a token perceptron"
-    f" has {TOKEN_WEIGHTS:,} ÷ length units. hybrid has attention as its second layer. A CPU's"
-    " cores are two devices, which share the batch, or the positions where it is one."
+    f" has {TOKEN_WEIGHTS:,} ÷ length units. hybrid has attention as its second layer. What"
+    " the ladder alone has (an untied matrix, and a token perceptron and attention in gconv's block) isn't timed. A"
+    " CPU's cores are two devices, which share the batch, or the positions where it is one."
 )
 
 
@@ -123,7 +124,8 @@ def task_table(rows: list[dict[str, Any]]) -> str:
     lines = [
         SETTING,
         "",
-        "| task | documents × length | batch | model | features | parameters | examples/s | ms a step | memory |",
+        "| task | documents × length | batch | model | features | parameters | examples/s | ms a step |"
+        " temporary memory |",
         "|---|---:|---:|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
