@@ -79,9 +79,9 @@ def resolve(arg: str | None, task: Change, *alternatives: Mapping[str, Change]) 
     `task` fills in the published setting of config.mixer, a preset changes it: one at most out of each of
     `alternatives`. Kernels, `match=FIGURE` and `layers=N` are the same for every task. However they are ordered, a
     kernel comes first, then the task, then the presets as `alternatives` has them. A match is to modern attention, and
-    attention's own is to gconv; so many layers are as wide as gives them the parameters of six of the config's width.
-    ValueError for a name that isn't known, for two of which one would undo the other, or a kernel for a mixer that has
-    none.
+    attention's own is to gconv, with the kernel that is named; so many layers are as wide as gives them the parameters
+    of six of the config's width. ValueError for a name that isn't known, for two of which one would undo the other, or
+    a kernel for a mixer that has none.
     """
     mixer, *names = (arg or "").split(",")
     if mixer not in MIXERS:
@@ -108,12 +108,12 @@ def resolve(arg: str | None, task: Change, *alternatives: Mapping[str, Change]) 
     if figure and layers:
         raise ValueError(f"config:{arg}: match={figure} and layers={layers} each set the width; name one")
     config = base(mixer)
-    for name in names:
-        if name in KERNELS:
-            if "kernel" not in config.model.mixer_options:
-                raise ValueError(f"config:{arg}: {mixer} has no kernel to be {name}")
-            config.model.mixer_options.kernel, options = KERNELS[name]
-            config.model.mixer_options.kernel_options = ConfigDict(options)
+    kernels = [name for name in names if name in KERNELS]
+    if kernels and "kernel" in config.model.mixer_options:
+        config.model.mixer_options.kernel, options = KERNELS[kernels[0]]
+        config.model.mixer_options.kernel_options = ConfigDict(options)
+    elif kernels and not (figure and mixer == "attention"):  # there it is of the gconv that is matched
+        raise ValueError(f"config:{arg}: {mixer} has no kernel to be {kernels[0]}")
     task(config)
     for name, change in presets.items():
         if name in names:
@@ -122,11 +122,11 @@ def resolve(arg: str | None, task: Change, *alternatives: Mapping[str, Change]) 
         from gconv.training.match import match  # imports JAX, which few configs need
     if figure:
         sizes = [name for name in names if name in presets and name not in RECIPES]  # those are for some mixers only
-        other = "gconv" if mixer == "attention" else "attention"
+        other = ["gconv", *kernels] if mixer == "attention" else ["attention"]
         try:
-            reference = resolve(",".join([other, *sizes]), task, *alternatives)
+            reference = resolve(",".join([*other, *sizes]), task, *alternatives)
         except ValueError as error:
-            raise ValueError(f"config:{arg}: there is no {other} to match: {error}") from error
+            raise ValueError(f"config:{arg}: there is no {other[0]} to match: {error}") from error
         reference.batch_size = config.batch_size
         config.model.features = match(config, reference, figure)
     if layers:

@@ -21,7 +21,9 @@ def arrays(length, boundary, taps=None, batch=3, channels=2, dtype=jnp.float32, 
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("length, taps", [(256, None), (512, None), (512, 65), (1024, None), (4096, None), (16_384, None)])
+@pytest.mark.parametrize(
+    "length, taps", [(256, None), (512, None), (512, 65), (1024, None), (4096, None), (16_384, None)]
+)
 def test_value_and_gradients_are_the_ffts(boundary, length, taps):
     x, kernel = arrays(length, boundary, taps)
     weights = jnp.asarray(RNG.standard_normal(x.shape), jnp.float32)

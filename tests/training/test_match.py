@@ -114,6 +114,11 @@ def test_the_order_of_names_does_not_matter_and_none_is_dropped():
         probes.get_config("gconv,mqar,recall")
     with pytest.raises(ValueError, match="side32 and side64 exclude each other; name one"):
         pathx.get_config("gconv,multi_scale,side32,side64")
+    wide = pathx.get_config("attention,side64,multi_scale,match=parameters")
+    ours = pathx.get_config("gconv,side64,multi_scale")
+    assert abs(match.parameters(wide) / match.parameters(ours) - 1) < 0.1 and "kernel" not in wide.model.mixer_options
+    with pytest.raises(ValueError, match="attention has no kernel to be multi_scale"):
+        pathx.get_config("attention,side64,multi_scale")
     assert listops.get_config("gconv,free").to_json() == listops.get_config("gconv").to_json()
     with pytest.raises(ValueError, match="there is no gconv to match: side64: a FreeKernel has the taps of one length"):
         pathx.get_config("attention,side64,match=parameters")
