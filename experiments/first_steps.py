@@ -3,7 +3,8 @@
     python -m experiments.first_steps [--batch=2] [--steps=3] [--columns=TASK,…] [--row=MODEL …] [--output=DIR]
 
 Each is compiled and takes a few training steps on one small batch of random bytes, at a rate of .0001, which should
-lower its loss: that the configs of the full setting build, fit together and train, no more. Models that would need more
+lower its loss: that the configs of the full setting build, fit together and train, no more. (With batch norm a batch of
+one tells nothing: the mean over an example's positions is what the norm has set it to.) Models that would need more
 than half of this machine's memory are compiled and not run; the table says so. What the record in DIR knows of other
 tasks and models stays there.
 """
@@ -33,6 +34,7 @@ def measure(config: ConfigDict, batch: int, steps: int, most_bytes: float) -> di
     config.update_from_flattened_dict(GENTLE)
     run, facts = compiled_step(config, batch)
     row = {
+        "batch": batch,
         "length": config.data.length,
         **{name: config.model[name] for name in ("layers", "features", "norm")},
         **facts,
@@ -42,16 +44,17 @@ def measure(config: ConfigDict, batch: int, steps: int, most_bytes: float) -> di
 
 def table(record: dict[str, Any]) -> str:
     lines = [
-        f"{record['device']}, a batch of {record['batch']}, bf16 products, a rate of {GENTLE['optim.lr']:g}",
+        f"{record['device']}, bf16 products, a rate of {GENTLE['optim.lr']:g}",
         "",
-        "| task | model | length | layers × width | parameters | temporary memory | loss, step by step |",
+        "| task | model | batch × length | layers × width | parameters | temporary memory | loss, step by step |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for row in record["rows"]:
         losses = " → ".join(f"{loss:.3f}" for loss in row["losses"]) if row["losses"] else "not run: too much memory"
         lines.append(
-            f"| {row['task']} | {row['model']} | {row['length']:,} | {row['layers']} × {row['features']} |"
-            f" {row['parameters']:,} | {row['bytes'] / 2**30:.1f} GiB | {losses} |"
+            f"| {row['task']} | {row['model']} | {row['batch']} × {row['length']:,} |"
+            f" {row['layers']} × {row['features']} | {row['parameters']:,} |"
+            f" {row['bytes'] / 2**30:.1f} GiB | {losses} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -75,9 +78,8 @@ def main(argv: list[str]) -> None:
     if batch % jax.device_count():
         raise UserError(f"--batch ({batch}) must divide by the {jax.device_count()} devices that share it")
     folder = cli.output_folder(flags.FLAGS.output)
-    machine = {"device": device_name(), "batch": batch}
     some = flags.FLAGS.columns or flags.FLAGS.row
-    known = _known(folder / RECORD, machine) if folder is not None and some else {}
+    known = _known(folder / RECORD, device_name()) if folder is not None and some else {}
     measured = {}
     for row, column, points in grid.runs(chosen, ""):
         of_model = measure(grid.config_of(points[0][0]), batch, flags.FLAGS.steps, memory_here())
@@ -87,21 +89,18 @@ def main(argv: list[str]) -> None:
         gc.collect()
     every = {**known, **measured}
     cells = [(column, row) for row, column, _ in grid.runs(lra.TABLE, "")]
-    record = {**machine, "rows": [every[cell] for cell in cells if cell in every]}
+    record = {"device": device_name(), "rows": [every[cell] for cell in cells if cell in every]}
     print(table(record))
     if folder is not None:
         write_json(folder / RECORD, record)
         (folder / RECORD).with_suffix(".md").write_text(table(record))
 
 
-def _known(path: Path, machine: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """A record's rows by task and model; none if it isn't there. UserError if it is of another machine or batch."""
-    record = read_json(path) if path.exists() else {**machine, "rows": []}
-    for name, here in machine.items():
-        if record[name] != here:
-            raise UserError(
-                f"{path} has {name} {record[name]!r}, not {here!r}: measure all columns, or give another --output"
-            )
+def _known(path: Path, device: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """A record's rows by task and model; none if it isn't there. UserError if it is of another device."""
+    record = read_json(path) if path.exists() else {"device": device, "rows": []}
+    if record["device"] != device:
+        raise UserError(f"{path} is of {record['device']}, not {device}: measure all, or give another --output")
     return {(row["task"], row["model"]): row for row in record["rows"]}
 
 
