@@ -79,7 +79,7 @@ def draw(runs: list[tuple[dict[str, Any], list[dict[str, Any]]]], path: Path) ->
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.suptitle(runs[0][0]["data"]["name"])
-    figure.savefig(path, format="png", dpi=130)
+    figure.savefig(path, format=path.suffix[1:] or "png", dpi=130)
 
 
 def main(argv: list[str]) -> None:
@@ -97,8 +97,9 @@ def main(argv: list[str]) -> None:
     if _OUTPUT.value:
         try:
             draw(runs, Path(_OUTPUT.value))
-        except OSError as error:
-            raise UserError(f"--output: {_OUTPUT.value} can't be written: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # the latter for a format that isn't known
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"--output: {_OUTPUT.value} can't be written: {reason}") from error
         print(f"\nlearning curves: {_OUTPUT.value}")
 
 

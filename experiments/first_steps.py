@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
 
 def _known(path: Path, device: str) -> dict[tuple[str, str], dict[str, Any]]:
     """A record's rows by task and model; none if it isn't there. UserError if it is of another device."""
-    record = read_json(path) if path.exists() else {"device": device, "rows": []}
+    record: dict[str, Any] = read_json(path) if path.exists() else {"device": device, "rows": []}
     if record["device"] != device:
         raise UserError(f"{path} is of {record['device']}, not {device}: measure all, or give another --output")
     return {(row["task"], row["model"]): row for row in record["rows"]}

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from configs.base import KERNELS
 from gconv.errors import UserError
 from gconv.training.metrics import read_json, read_jsonl
 
 FOLDER = Path(__file__).parent
 RECORDS = FOLDER / "records"
-CRASHED = (
-    "exit status"  # begins the reason of a failure that the run didn't write down itself, as one that diverged does
-)
+# Begins the reason of a failure that the run didn't write down itself, as one that diverged does.
+CRASHED = "exit status"
 
 
 def rates(*values: float) -> tuple[dict[str, Any], ...]:
@@ -134,13 +134,9 @@ def config_of(run: Run) -> ConfigDict:
 
 
 def unmatched(run: Run) -> Run:
-    """A run without a width to be solved for, which takes long.
-
-    Attention's, which few tables have, is matched in parameters: a kernel in its name is of the gconv that it matches.
-    """
-    if ":attention," in run.config:
-        return run._replace(config=re.sub(r"match=\w+", "match=parameters", run.config))
-    return run._replace(config=re.sub(r",(match|layers)=\w+", "", run.config))
+    """A run without a width to be solved for, which takes long; attention without the kernel of what it matches, too."""
+    of_match = "|".join([r"(match|layers)=\w+", *(KERNELS if ":attention," in run.config else ())])
+    return run._replace(config=re.sub(rf",({of_match})\b", "", run.config))
 
 
 def check(table: Table, preset: str) -> None:

@@ -160,7 +160,7 @@ def measurements() -> list[str]:
 def _beside_projection(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
     """How the measured times stand to what `hours` gives for the same steps and card, which judges the projections.
 
-    And the projections for an H200 as many times as long.
+    And the projections for an H200 multiplied by that ratio.
     """
     ratios: dict[str, list[str]] = {}
     estimates: dict[str, list[str]] = {}
@@ -177,8 +177,7 @@ def _beside_projection(found: Mapping[tuple[str, str], Mapping[str, Any]]) -> li
     return [
         f"Measured ÷ projected, by the formulas of the projections for an H100 and these steps alone: {shown}.",
         "",
-        f"**Estimated** for one H200, validation and test included, by what is projected for it times that: "
-        f"{estimated}.",
+        f"**Estimated** for one H200, validation and test included, its projection times that ratio: {estimated}.",
     ]
 
 
@@ -242,8 +241,8 @@ def written() -> dict[str, str]:
     ]
     projected = [
         f"Time of a run **projected, not measured**, with validation and test, at {REACHED:.0%} of the makers' peak"
-        " rates; FFTs at that of float32, which the fused kernel's aren't; a TPU's for them isn't published and taken"
-        " as a thirty-second of that for matrices; attention as a"
+        " rates; FFTs at the rate of float32, in which the fused kernel doesn't compute; a TPU's rate for them isn't"
+        " published and is taken as a thirty-second of that for matrices; attention as a"
         " fused kernel, which on a TPU it isn't here yet (`experiments/lra.py` has the formulas):",
         "",
         *projections(),

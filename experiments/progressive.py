@@ -11,10 +11,10 @@ TABLE = Table(
     rows={
         "gconv, multi-scale": Part("gconv,multi_scale"),
         "gconv, diagonal": Part("gconv,diagonal"),
-        "attention, gconv's parameters": Part("attention,multi_scale,match=parameters"),
+        "attention, the multi-scale one's parameters": Part("attention,multi_scale,match=parameters"),
         "attention": Part("attention"),
     },
     columns={f"side {side}": Part(f"pathx,side{side}", {"model.dtype": "bfloat16"}) for side in (32, 64, 128)},
     starts_from={"side 64": "side 32", "side 128": "side 64"},
-    note="By the preset small a quarter of each side, as many steps for each, and both attentions of one width.",
+    note="By the preset small a quarter of each side, as many steps for each, and both attentions are one model.",
 )

@@ -269,7 +269,7 @@ def main(argv: list[str]) -> None:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--workdir: {root} can't be written: {error.strerror}") from error
-    measured = cli.output_folder(flags.FLAGS.output) or root
+    measured = (cli.output_folder(flags.FLAGS.output) if table.measure else None) or root
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
     try:
         failures = run_all(table, flags.FLAGS.preset, root, flags.FLAGS.jobs, flags.FLAGS.data_dir)
@@ -278,7 +278,7 @@ def main(argv: list[str]) -> None:
     preset = "" if flags.FLAGS.preset == "small" else f" --preset={flags.FLAGS.preset}"
     then = f"python -m experiments.table {argv[1]} --workdir={flags.FLAGS.workdir}{preset}"
     waiting = still_to_come(table, flags.FLAGS.preset, root)
-    waited = f", {len(waiting)} wait for runs that aren't there" if waiting else ""
+    waited = f", {len(waiting)} wait for runs that failed or aren't there" if waiting else ""
     print(f"{argv[1]}: {'the other' if waiting else 'all'} runs made, {failures} failed{waited}; {then}")
     if failures or waiting:
         sys.exit(1)

@@ -2,8 +2,8 @@
 
 With --workdir the records are read from the runs there, and written beside them (WORKDIR/NAME/PRESET.jsonl) with the
 table as Markdown, LaTeX and CSV and a plot; otherwise they are those of experiments/records. --output is another folder
-for all that: what it holds already of cells that weren't run in the workdir stays, so that the columns of a table can
-be made on several machines. A cell is the mean test accuracy over seeds with its 95% interval (Student's t). Bold is
+for all that: what it holds already of cells that weren't run there stays, so that the columns of a table can be made on
+several machines. A cell is the mean test accuracy over seeds with its 95% interval (Student's t). Bold is
 the best of a column, if every row of it was run and it is better than each by a t-test paired by seed, p < 0.05, and
 the table's control, where it has one, has left the level of guessing; otherwise nothing is. What wasn't run, or failed,
 says so.
@@ -68,10 +68,11 @@ def shown_mean(values: Sequence[float], digits: int) -> str:
 
 
 def cells(records: Records) -> dict[tuple[str, str], Cell]:
-    """By (row, column), over the selected runs."""
+    """By (row, column), over the selected runs; where none is, because one failed, the failure counts."""
     found: dict[tuple[str, str], Cell] = {}
     for key in dict.fromkeys((r["row"], r["column"]) for r in records):
-        chosen = [r for r in records if (r["row"], r["column"]) == key and r["selected"]]
+        mine = [r for r in records if (r["row"], r["column"]) == key]
+        chosen = [r for r in mine if r["selected"]] or [r for r in mine if r["state"] == "failed"][:1]
         finished = [r for r in chosen if r["state"] == "finished"]
         found[key] = Cell(
             _values(finished[0]["swept"]) if finished else "",

@@ -1,5 +1,6 @@
 """What every command shares: one clear line for bad input, exit statuses, and an allocator that suits arrays."""
 
+import errno
 import os
 import signal
 import sys
@@ -55,7 +56,7 @@ def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]
         except (UserError, Stopped, KeyboardInterrupt) as error:
             sys.exit(status_of(error))
         except OSError as error:
-            if not is_refused_write(error):
+            if not is_refused_write(error) or (error.errno in (errno.EACCES, errno.EPERM) and not error.filename):
                 raise
             sys.exit(status_of(UserError(": ".join(filter(None, (error.filename, error.strerror or str(error)))))))
 

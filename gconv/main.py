@@ -18,7 +18,7 @@ from gconv.errors import Stopped, UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/TASK.py:MIXER[,NAME…]", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of this run: records, checkpoints, result")
-_ACCEPT_CHANGES = flags.DEFINE_bool("accept_changes", False, "go on with a run whose config was another")
+_ACCEPT_CHANGES = flags.DEFINE_bool("accept_changes", False, "go on with an unfinished run whose config was another")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes meet")
 _PROCESSES = flags.DEFINE_integer("processes", None, "how many processes train together", lower_bound=1)
 _PROCESS = flags.DEFINE_integer("process", None, "which of them this is, from 0", lower_bound=0)

@@ -43,6 +43,7 @@ def test_a_training_process_has_the_fast_allocator_or_the_users_own(theirs):
 
 @pytest.mark.parametrize("number, path, line", [
     (errno.ENOSPC, None, "error: No space left on device\n"),
+    (errno.ENOSPC, "runs/b.json", "error: runs/b.json: No space left on device\n"),
     (errno.EACCES, "runs/a.json", "error: runs/a.json: Permission denied\n"),
 ])  # fmt: skip
 def test_a_disk_that_is_full_or_closed_ends_in_one_line(capsys, number, path, line):
@@ -52,8 +53,9 @@ def test_a_disk_that_is_full_or_closed_ends_in_one_line(capsys, number, path, li
     with pytest.raises(SystemExit) as ended:
         cli._reporting(main)(["command"])
     assert ended.value.code == 2 and capsys.readouterr().err == line
-    with pytest.raises(ConnectionResetError):
-        cli._reporting(lambda argv: (_ for _ in ()).throw(ConnectionResetError(errno.ECONNRESET, "reset")))(["command"])
+    for other in (ConnectionResetError(errno.ECONNRESET, "reset"), PermissionError(errno.EPERM, "not allowed")):
+        with pytest.raises(type(other)):  # what says of no file isn't known to be one's
+            cli._reporting(lambda argv, other=other: (_ for _ in ()).throw(other))(["command"])
 
 
 SMOKE = "--config=configs/listops.py:gconv,smoke"

@@ -40,9 +40,9 @@ def draw_sheet(name: str, variant: str, data_dir: str, path: Path) -> None:
         _histogram(left, lengths, "length of a sequence, uncut", "sequences")
     _draw_classes(right, manifest, names)
     try:
-        figure.savefig(path, format="png", dpi=90)
-    except OSError as error:
-        raise UserError(f"--sheet: {path} can't be written: {error.strerror}") from error
+        figure.savefig(path, format=path.suffix[1:] or "png", dpi=90)
+    except (OSError, ValueError) as error:  # the latter for a format that isn't known
+        raise UserError(f"--sheet: {path} can't be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _sizes(manifest: dict) -> str:

@@ -28,7 +28,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str, accept_c
     """Runs config in workdir, from its newest checkpoint if it has one, and returns the content of result.json.
 
     A finished run is left as it is. UserError for a config that can't be run, for one that differs from the run's that
-    is in workdir, unless `accept_changes`, and for a loss that isn't finite; Stopped after SIGTERM.
+    is in workdir, unless that isn't finished and `accept_changes`, and for a loss that isn't finite; Stopped after
+    SIGTERM.
     """
     _check(config)
     try:

@@ -32,8 +32,8 @@ from gconv.progress import say
 from gconv.training import processes
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-# Where a run happens and what is watched, not what it computes.
-_MAY_CHANGE = {"config": ("mesh", "data_dir", "resident_gib", "profile"), "data": ("source",)}
+# Where a run happens, what is watched and how often it is saved, not what it computes.
+_MAY_CHANGE = {"config": ("mesh", "data_dir", "resident_gib", "profile", "checkpoint_every"), "data": ("source",)}
 
 
 def in_use(workdir: Path) -> bool:
@@ -51,7 +51,8 @@ def in_use(workdir: Path) -> bool:
 class RunDirectory:
     """Owns a workdir for the length of a run. Of several processes the first does; for the others nothing is written.
 
-    UserError if another run owns it, or if it holds a run with another config, unless `accept_changes`.
+    UserError if another run owns it, or if it holds a run with another config, unless that isn't finished and
+    `accept_changes`.
     """
 
     def __init__(self, workdir: str, config: dict[str, Any], steps: int, accept_changes: bool = False):

@@ -43,5 +43,5 @@ def test_the_record_has_every_cell_and_every_loss_fell():
         config = made[row["task"], row["model"]]
         assert config.model.norm != "batch" or row["batch"] > 1
         sizes = (config.data.length, config.model.layers, config.model.features, config.model.norm)
-        assert sizes == (row["length"], row["layers"], row["features"], row.get("norm", "layer")), row
+        assert sizes == (row["length"], row["layers"], row["features"], row["norm"]), row
     assert path.with_suffix(".md").read_text() == first_steps.table(record)

@@ -260,6 +260,8 @@ def test_a_point_that_crashed_decides_no_sweep_and_one_that_diverged_does(tmp_pa
     states = [(r["state"], r["selected"]) for r in grid.collect(swept, "small", tmp_path)]
     assert states == [("finished", False)] + [("not run", False)] * 2 + [("failed", False)]
     assert "FAILED: exit status 137: error: no luck" in capsys.readouterr().err
+    (cell,) = table.cells(grid.collect(swept, "small", tmp_path)).values()
+    assert table.shown(cell) == "failed, not run" and cell.failed == 1
     own = '(folder / "failed").write_text("step 3: loss is nan"); '
     fake.write_text(RUNNER.replace('(folder / "timings.jsonl")', fails.format(own, 2)))
     elsewhere = tmp_path / "Text/a/failed"  # of a column that isn't asked for
