@@ -134,7 +134,7 @@ def config_of(run: Run) -> ConfigDict:
 
 
 def unmatched(run: Run) -> Run:
-    """A run without a width to be solved for, which takes long; attention without the kernel of what it matches, too."""
+    """A run without a width to be solved for, which takes long; attention also without its match's kernel."""
     of_match = "|".join([r"(match|layers)=\w+", *(KERNELS if ":attention," in run.config else ())])
     return run._replace(config=re.sub(rf",({of_match})\b", "", run.config))
 
