@@ -474,14 +474,18 @@ def test_what_the_answer_says_of_wide_recall_is_in_the_records():
     assert scores("gconv, batch norm") == [50, 53, 56]
     after_8000 = table.cells(grid.read_records("recall_longer", "small"))
     longer = after_8000["gconv", "MQAR"]
-    one_seed = {cell: round(100 * of.mean) for cell, of in after_8000.items() if len(of.accuracies) == 1}
-    assert one_seed == {(plain, "MQAR"): 85, ("attention", "scattered MQAR"): 100}
+    assert {len(of.accuracies) for of in after_8000.values()} == {0, 5}
+    of_plain = after_8000[plain, "MQAR"].accuracies.values()
+    assert (round(100 * min(of_plain)), round(100 * max(of_plain))) == (54, 87)
+    ahead, apart = difference(after_8000, "gconv", plain, "MQAR")
+    assert apart and round(ahead) == 26
+    assert min(after_8000["attention", "scattered MQAR"].accuracies.values()) > 0.999
     scattered = after_8000["gconv", "scattered MQAR"]
-    assert [round(100 * score) for score in sorted(scattered.accuracies.values())] == [78, 83, 84]
+    assert [round(100 * score) for score in sorted(scattered.accuracies.values())] == [78, 81, 83, 83, 84]
     assert round(100 * scattered.results[0]["chance"]) == 42
-    assert [round(100 * score) for score in sorted(longer.accuracies.values())] == [97, 99, 99]
+    assert [round(100 * score) for score in sorted(longer.accuracies.values())] == [97, 99, 99, 99, 99]
     half = after_8000["gconv, width 64", "MQAR"]
-    assert [round(100 * score) for score in sorted(half.accuracies.values())] == [52, 59, 66]
+    assert [round(100 * score) for score in sorted(half.accuracies.values())] == [52, 56, 59, 59, 66]
     assert 2.9 < longer.results[0]["parameters"] / half.results[0]["parameters"] < 3.4
     small = table.cells(grid.read_records("recall", "small"))["attention", "MQAR"]
     assert min(small.accuracies.values()) > 0.999
