@@ -22,6 +22,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dropout .3": {f"{KERNEL}.dropout": 0.3},
     "squash .001": {f"{KERNEL}.squash": 0.001},
     "squash .004": {f"{KERNEL}.squash": 0.004},
+    "squash .016": {f"{KERNEL}.squash": 0.016},
     "smoothed over 3": {f"{KERNEL}.smooth": 1},
 }
 
@@ -29,4 +30,5 @@ TABLE = Table(
     title="Regularisation of a free kernel, gconv's block",
     rows={name: Part("gconv", NONE | change) for name, change in CHANGES.items()},
     columns={"ListOps": Part("listops"), "Text": Part("text"), "Image for 2000 steps": Part("image,small", LONGER)},
+    sweep=({"model.norm": "batch", "optim.lr": 1e-2, "optim.kernel_lr": 1e-2},),  # which main chooses for it throughout
 )

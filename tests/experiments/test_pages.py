@@ -539,6 +539,19 @@ def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
         assert abs(ahead) < 0.5 and not apart
 
 
+def test_what_the_answer_says_of_what_holds_a_kernel_back_is_in_the_records():
+    cells = table.cells(grid.read_records("regularization", "small"))
+    ahead = {key: difference(cells, key[0], "none", key[1]) for key in cells if key[0] != "none"}
+    found = {key: (round(2 * points) / 2, apart) for key, (points, apart) in ahead.items() if "squash .0" in key[0]}
+    pictures = "Image for 2000 steps"
+    assert found["squash .004", pictures] == (5.5, True) and found["squash .016", pictures] == (6.0, True)
+    assert found["squash .004", "Text"] == (2.0, True) and found["squash .016", "Text"] == (4.0, True)
+    assert not found["squash .004", "ListOps"][1] and found["squash .016", "ListOps"] == (-5.5, True)
+    for (row, column), (points, apart) in ahead.items():
+        if "squash" not in row:
+            assert not apart or (column == pictures and points < 0.7), (row, column)
+
+
 def difference(cells, one, other, column):
     """How many points one row is ahead, over the seeds; and whether a t-test paired by seed sets the two apart."""
     mine, others = cells[one, column].accuracies, cells[other, column].accuracies
