@@ -7,6 +7,7 @@ TABLE = Table(
     rows={
         "free (LongConv)": Part("gconv"),
         "free, random start": Part("gconv", {"model.mixer_options.kernel_options.decay": False}),
+        "free, squash .004": Part("gconv", {"model.mixer_options.kernel_options.squash": 0.004}),
         "multi-scale (SGConv)": Part("gconv,multi_scale"),
         "multi-resolution (MRConv)": Part("gconv,multi_resolution"),
         "implicit (CKConv, Hyena)": Part("gconv,implicit"),

@@ -373,13 +373,16 @@ def test_what_the_answer_says_of_stacks_is_in_the_records():
 def test_what_the_answer_says_of_kernels_is_in_the_records():
     records = grid.read_records("kernels", "small")
     cells = table.cells(records)
-    assert len(cells) == 21 and all(len(cell.accuracies) == 3 for cell in cells.values())
-    free, random, scales, resolutions, implicit, diagonal, fourier = (row for row, column in cells if column == "Image")
+    assert len(cells) == 24 and all(len(cell.accuracies) == 3 for cell in cells.values())
+    free, random, squash, scales, resolutions, implicit, diagonal, fourier = (
+        row for row, column in cells if column == "Image"
+    )
     short = {row: 100 * cell.mean for (row, column), cell in cells.items() if column == "ListOps"}
-    lower = [short.pop(row) for row in (implicit, fourier)]
+    lower, squashed = [short.pop(row) for row in (implicit, fourier)], short.pop(squash)
     assert max(short.values()) - min(short.values()) < 0.5
     assert all(1.5 < min(short.values()) - mean < 2.5 for mean in lower)
-    for row in (free, random, scales, diagonal, implicit):
+    assert 1 < min(short.values()) - squashed < 1.5
+    for row in (free, random, squash, scales, diagonal, implicit):
         points, apart = difference(cells, fourier, row, "Image")
         assert points > 4 and apart
     assert not difference(cells, fourier, resolutions, "Image")[1]
@@ -388,10 +391,13 @@ def test_what_the_answer_says_of_kernels_is_in_the_records():
         (resolutions, "Image", 3),
         (implicit, "Image", -2),
         (resolutions, "Text", 3),
+        (squash, "Text", 2),
     ):
         ahead, apart = difference(cells, row, free, column)
         assert round(ahead) == points and apart
     assert max(cells[row, "Text"].mean for row in short) == cells[resolutions, "Text"].mean
+    gained, apart = difference(cells, squash, free, "Image")
+    assert round(gained) == 1 and not apart
     assert not any(difference(cells, random, free, column)[1] for column in ("ListOps", "Text", "Image"))
     at = {
         (r["row"], r["swept"]["optim.kernel_lr"]): 100 * r["result"]["test_accuracy"]
