@@ -108,6 +108,7 @@ def lra(config: ConfigDict) -> None:
 
 
 def smoke(config: ConfigDict) -> None:
+    """Images of 32 × 32, a quarter of the side, averaged as another side asks for."""
     base.smoke(config)
     config.data.variant = "smoke"
     config.data.length = 1024 // config.data.pool**2

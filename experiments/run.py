@@ -287,6 +287,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.restart_with_fast_malloc()  # widths that match in time are timed as the runs are
     define_flags()
     cli.run(main)

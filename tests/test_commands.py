@@ -37,7 +37,7 @@ def test_a_training_process_has_the_fast_allocator_or_the_users_own(theirs):
     if not cli._has_malloc_hugetlb():
         pytest.skip("no glibc that has the setting")
     assert done.stdout == f"{theirs or cli.MALLOC}\n" and not done.stderr
-    for module in ("gconv/main.py", "gconv/predict.py", "experiments/run.py", "scripts/benchmark/__main__.py"):
+    for module in ("gconv/main.py", "gconv/predict.py", "scripts/benchmark/__main__.py"):
         assert "    cli.restart_with_fast_malloc()" in (ROOT / module).read_text()
 
 
