@@ -49,6 +49,7 @@ def base(mixer: str) -> ConfigDict:
                 "norm_first": True,
                 "positions": "none",
                 "dropout": 0.0,
+                "denoise": 0.0,  # share of tokens that training corrupts and has told again, beside the label; 0: none
                 "dtype": "float32",  # of activations and matrix multiplies; parameters are float32
             },
             "optim": {
@@ -137,7 +138,7 @@ def resolve(arg: str | None, task: Change, *alternatives: Mapping[str, Change]) 
 
 
 MATCHES = ("parameters", "flops", "flops_direct", "time")
-RECIPES = ("sgconv", "lra")  # presets of every task for the mixers that they were published with
+RECIPES = ("sgconv", "lra", "rotary")  # presets of every task for the mixers that they were published with
 
 
 # Name → class and options. LongConv, SGConv, MRConv, CKConv and Hyena, S4D, GFNet.
@@ -371,6 +372,37 @@ def lra(
     config.steps, config.batch_size = steps, batch_size
     config.optim.warmup_steps, config.optim.schedule, config.optim.clip = warmup_steps, schedule, clip
     config.optim.b2 = 0.98
+    rates(config, lr, lr, weight_decay)
+
+
+def rotary(
+    config: ConfigDict,
+    *,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    weight_decay: float,
+    denoise: float = 0.0,
+    activation: str = "silu",
+) -> None:
+    """The rotary Transformer of Miralles-González et al. 2025, by the files that they released, but for its shape.
+
+    ValueError for another mixer. github.com/pablomiralles22/long-transformers, configs/experiment/lra.
+
+    Four heads, a perceptron of twice the width, no dropout, no clipping, no warm-up; steps are their greatest number of
+    epochs. Not as there: the rate falls by a cosine, where theirs falls fivefold when a loss or the accuracy on
+    validation stays where it was, and training then stops early; every head is rotated alike and at every frequency
+    (theirs has frequencies across heads, and every second one stands still but on ListOps and Retrieval); training
+    data as they are, or pictures mirrored, where theirs replace subexpressions by their values, pictures by ones that
+    are turned, moved and of other contrast, and contours by turned and mirrored ones; what a token costs is averaged
+    over an example, then over the batch; embeddings are decayed too.
+    """
+    if config.mixer != "attention":
+        raise ValueError(f"rotary is a recipe for attention; got {config.mixer}")
+    config.model.mlp_ratio, config.model.activation = 2.0, activation
+    config.model.dropout, config.model.denoise = 0.0, denoise
+    config.steps, config.batch_size = steps, batch_size
+    config.optim.warmup_steps, config.optim.clip = 0, 0.0
     rates(config, lr, lr, weight_decay)
 
 

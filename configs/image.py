@@ -14,6 +14,7 @@ with 128 features, 8 heads of 8 and a perceptron of 128 a user met the published
 expected time: the full 200,000 steps need an accelerator and have not been run here; a 2-core CPU would take weeks.
   :MIXER,smoke  under a minute on a CPU, without a download.
   :transformer,lra  LRA's own file, with its steps and batches.
+  :attention,rotary  the rotary Transformer's own file (Miralles-González et al. 2025), with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 512, layer norm behind each block, dropout .1, AdamW .01 with
@@ -31,7 +32,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, image, {"sgconv": sgconv, "lra": lra}, {"small": small, "smoke": smoke})
+    return base.resolve(arg, image, {"sgconv": sgconv, "lra": lra, "rotary": rotary}, {"small": small, "smoke": smoke})
 
 
 def image(config: ConfigDict) -> None:
@@ -81,6 +82,13 @@ def lra(config: ConfigDict) -> None:
         weight_decay=0.0,
         schedule="cosine",
     )
+
+
+def rotary(config: ConfigDict) -> None:
+    """The rotary Transformer by its released file."""
+    base.shape(config, 8, 192, heads=4)
+    base.rotary(config, steps=140_600, batch_size=64, lr=1e-3, weight_decay=0.0, activation="relu")
+    config.data.mirror = True
 
 
 def smoke(config: ConfigDict) -> None:

@@ -10,6 +10,7 @@ published task by task (85.69 on average over LRA, Miralles-González et al. 202
 expected time: the full 80,000 steps need an accelerator and have not been run here; a 2-core CPU would take days.
   :MIXER,smoke  under a minute on a CPU.   :MIXER,quickstart  two minutes a mixer on 2 cores.
   :transformer,lra  LRA's own file, with its steps and batches.
+  :attention,rotary  the rotary Transformer's own file (Miralles-González et al. 2025), with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 8 × 128, batch norm behind each block, AdamW .01 with .0005 for
@@ -26,7 +27,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    recipes = {"sgconv": sgconv, "lra": lra}
+    recipes = {"sgconv": sgconv, "lra": lra, "rotary": rotary}
     return base.resolve(arg, listops, recipes, {"quickstart": quickstart, "small": small, "smoke": smoke})
 
 
@@ -65,6 +66,12 @@ def lra(config: ConfigDict) -> None:
     base.shape(config, 6, 512, heads=8)
     base.lra(config, steps=5_000, batch_size=32, lr=0.05 / 1_000**0.5, warmup_steps=1_000)
     config.data.length = 2000
+
+
+def rotary(config: ConfigDict) -> None:
+    """The rotary Transformer by its released file."""
+    base.shape(config, 6, 256, heads=4)
+    base.rotary(config, steps=180_000, batch_size=64, lr=1e-4, weight_decay=0.05)
 
 
 def smoke(config: ConfigDict) -> None:

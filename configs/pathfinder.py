@@ -12,6 +12,7 @@ published task by task (85.69 on average over LRA, Miralles-González et al. 202
 expected time: the full 500,000 steps need an accelerator and have not been run here; a 2-core CPU would take weeks.
   :MIXER,smoke  under a minute on a CPU.
   :transformer,lra  LRA's own file, with its steps and batches.
+  :attention,rotary  the rotary Transformer's own file (Miralles-González et al. 2025), with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, no dropout, AdamW .004
@@ -28,7 +29,9 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, pathfinder, {"sgconv": sgconv, "lra": lra}, {"small": small, "smoke": smoke})
+    return base.resolve(
+        arg, pathfinder, {"sgconv": sgconv, "lra": lra, "rotary": rotary}, {"small": small, "smoke": smoke}
+    )
 
 
 def pathfinder(config: ConfigDict) -> None:
@@ -80,6 +83,14 @@ def lra(config: ConfigDict) -> None:
         schedule="cosine",
     )
     config.eval_every = 312
+
+
+def rotary(config: ConfigDict) -> None:
+    """The rotary Transformer by its released file."""
+    base.shape(config, 6, 128, heads=4)
+    base.rotary(config, steps=125_000, batch_size=128, lr=1e-3, weight_decay=0.01)
+    config.data.mirror = True
+    config.eval_every = 1_250
 
 
 def smoke(config: ConfigDict) -> None:

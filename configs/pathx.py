@@ -15,6 +15,7 @@ expected time: the full 500,000 steps need an accelerator and have not been run 
 resolution, for the kernels that can be sampled more densely (multi_scale, multi_resolution, implicit, diagonal). Each
 side takes half the steps of the one before. experiments/progressive.py is all three in one command.
   :transformer,lra  LRA's own file, with its steps and batches.
+  :attention,rotary  Pathfinder's file of the rotary Transformer (Miralles-González et al. 2025); none is of Path-X.
   :MIXER,small  one block and recipe for every mixer, and a quarter of the side; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, no dropout, AdamW 5e-4 for
@@ -34,7 +35,9 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, pathx, {"sgconv": sgconv, "lra": lra}, SIDES, {"small": small, "smoke": smoke})
+    return base.resolve(
+        arg, pathx, {"sgconv": sgconv, "lra": lra, "rotary": rotary}, SIDES, {"small": small, "smoke": smoke}
+    )
 
 
 def pathx(config: ConfigDict) -> None:
@@ -105,6 +108,13 @@ def lra(config: ConfigDict) -> None:
         clip=1.0,
     )
     config.eval_every = 2_500
+
+
+def rotary(config: ConfigDict) -> None:
+    """The rotary Transformer by Pathfinder's file: none for Path-X was released. Steps and batches are gconv's."""
+    base.shape(config, 6, 128, heads=4)
+    base.rotary(config, steps=config.steps, batch_size=config.batch_size, lr=1e-3, weight_decay=0.01)
+    config.data.mirror = True
 
 
 def smoke(config: ConfigDict) -> None:

@@ -12,6 +12,7 @@ published task by task (85.69 on average over LRA, Miralles-González et al. 202
 expected time: the full 50,000 steps need an accelerator and have not been run here; a 2-core CPU would take weeks.
   :MIXER,smoke  under a minute on a CPU, on made-up pairs.
   :transformer,lra  LRA's own file, with its steps and batches.
+  :attention,rotary  the rotary Transformer's own file (Miralles-González et al. 2025), with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 Both sequences of a pair pass one tower; [u, v, u − v, u ⊙ v] of their features goes to the head.
@@ -30,7 +31,9 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, retrieval, {"sgconv": sgconv, "lra": lra}, {"small": small, "smoke": smoke})
+    return base.resolve(
+        arg, retrieval, {"sgconv": sgconv, "lra": lra, "rotary": rotary}, {"small": small, "smoke": smoke}
+    )
 
 
 def retrieval(config: ConfigDict) -> None:
@@ -66,6 +69,12 @@ def lra(config: ConfigDict) -> None:
     """LRA's Transformer by its released file, whose warm-up outlasts its training."""
     base.shape(config, 4, 128, heads=4)
     base.lra(config, steps=5_000, batch_size=32, lr=0.05 / 8_000**0.5, warmup_steps=8_000)
+
+
+def rotary(config: ConfigDict) -> None:
+    """The rotary Transformer by its released file: it tells its texts again."""
+    base.shape(config, 6, 128, heads=4)
+    base.rotary(config, steps=275_800, batch_size=32, lr=1e-3, weight_decay=0.0, denoise=0.3)
 
 
 def smoke(config: ConfigDict) -> None:

@@ -13,6 +13,7 @@ expected time: gconv's full 50,000 steps took nine minutes on one H100, with lay
 others' have not been run; a 2-core CPU would take days.
   :MIXER,smoke  under a minute on a CPU, without a download.
   :transformer,lra  LRA's own file, with its steps and batches.
+  :attention,rotary  the rotary Transformer's own file (Miralles-González et al. 2025), with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, AdamW .01 with .001 for
@@ -29,7 +30,7 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, text, {"sgconv": sgconv, "lra": lra}, {"small": small, "smoke": smoke})
+    return base.resolve(arg, text, {"sgconv": sgconv, "lra": lra, "rotary": rotary}, {"small": small, "smoke": smoke})
 
 
 def text(config: ConfigDict) -> None:
@@ -68,6 +69,12 @@ def lra(config: ConfigDict) -> None:
     base.shape(config, 4, 256, heads=4)
     base.lra(config, steps=20_000, batch_size=32, lr=0.05 / 8_000**0.5, warmup_steps=8_000)
     config.data.length = 1000
+
+
+def rotary(config: ConfigDict) -> None:
+    """The rotary Transformer by its released file: it tells its texts again."""
+    base.shape(config, 8, 256, heads=4)
+    base.rotary(config, steps=156_300, batch_size=16, lr=1e-3, weight_decay=0.01, denoise=0.3)
 
 
 def smoke(config: ConfigDict) -> None:

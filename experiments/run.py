@@ -11,6 +11,7 @@ Where a table says what is to be measured of the trained models, that follows.
 --commands    prints the commands of the missing runs, one a line, for a launcher of your own
 """
 
+import functools
 import itertools
 import json
 import os
@@ -192,7 +193,7 @@ def projected_seconds(
         for run in runs
     ]
     return [
-        None if took is None else took[0] * run.overrides.get("steps", took[1]) / took[1]
+        None if took is None else took[0] * grid.config_of(grid.unmatched(run)).steps / took[1]
         for run, took in zip(runs, found, strict=True)
     ]
 
@@ -211,12 +212,17 @@ def print_commands(table: grid.Table, preset: str, root: Path, data_dir: str) ->
         say(f"not listed: {failed} that failed; experiments.run tries them again")
 
 
-def _by_cost_model(run: grid.Run) -> float | None:
-    """Seconds that a run should take on one H200; None for a mixer whose traffic the model doesn't know."""
+@functools.cache
+def _by_cost_model(config: str, overrides: str) -> float | None:
+    """Seconds that a run should take on one H200, by its config and, in JSON, the row's and the column's fields.
+
+    None for a mixer whose traffic the model doesn't know. What a sweep changes, a norm or a rate, costs nothing.
+    """
     from experiments import lra  # with the model, which few calls need
 
     try:
-        return 3600 * lra.hours(lra.training(grid.config_of(run)), lra.DEVICES["one H200"])
+        made = grid.config_of(grid.Run("", "", 0, {}, config, json.loads(overrides)))
+        return 3600 * lra.hours(lra.training(made), lra.DEVICES["one H200"])
     except (ValueError, UserError):  # or where no width matches
         return None
 
@@ -228,14 +234,18 @@ def print_missing(table: grid.Table, name: str, preset: str, root: Path) -> None
     others = [record for other in grid.names() for record in grid.read_records(other, preset)]
     seconds = projected_seconds(left, grid.read_records(name, preset) + here, others)
     if not preset:
-        seconds = [s or _by_cost_model(run) for run, s in zip(left, seconds, strict=True)]
+        seconds = [
+            s or _by_cost_model(run.config, json.dumps(run.overrides)) for run, s in zip(left, seconds, strict=True)
+        ]
         print("hours that weren't measured are projected for one H200, by the cost model")
     for run, s in zip(left, seconds, strict=True):
         which = _point(run) if run in waiting else f"seed {run.seed}, after others"
         print(f"{run.column} | {run.row} | {which}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")
     timed = [s for s in seconds if s is not None]
+    unknown = len(left) - len(timed)
+    guessed = f", {unknown} of unknown time taken to be as long as the others" if unknown else ""
     total = (
-        f"about {len(left) * statistics.mean(timed) / 3600:.1f} h of training in all"
+        f"about {len(left) * statistics.mean(timed) / 3600:.1f} h of training in all{guessed}"
         if timed
         else "nothing like them was timed"
     )

@@ -6,7 +6,7 @@ for all that: what it holds already of cells that weren't run there stays, so th
 several machines. A cell is the mean test accuracy over seeds with its 95% interval (Student's t). Bold is
 the best of a column, if every row of it was run and it is better than each by a t-test paired by seed, p < 0.05, and
 the table's control, where it has one, has left the level of guessing; otherwise nothing is. What wasn't run, or failed,
-says so.
+says so, a column of which nothing was run below the table.
 """
 
 import csv
@@ -157,8 +157,12 @@ COSTS = {
 
 
 def lines_of(records: Records, table: grid.Table) -> tuple[list[str], list[list[str]]]:
-    """Heads, and rows as text: accuracies, the significantly best as `**…**`, the sweep's chosen point, and costs."""
-    rows, columns, found, best = grid_of(records, table.control)
+    """Heads, and rows as text: accuracies, the significantly best as `**…**`, the sweep's chosen point, and costs.
+
+    Only of columns of which something was run.
+    """
+    rows, _, found, best = grid_of(records, table.control)
+    columns, _ = _run_columns(records)
     choice = ["chosen"] if len(_points(records)) > 1 else []
     lines = []
     for row in rows:
@@ -171,6 +175,13 @@ def lines_of(records: Records, table: grid.Table) -> tuple[list[str], list[list[
         chances.append(f"{100 * results[0]['chance']:.1f}" if results else "–")
     lines.append(["guessing", *chances, *([""] * len([*choice, *COSTS]))])
     return ["", *(f"{c} (%)" for c in columns), *choice, *COSTS], lines
+
+
+def _run_columns(records: Records) -> tuple[list[str], list[str]]:
+    """Those of which some run was made, and the others."""
+    run = [r["column"] for r in records if r["state"] != "not run"]
+    columns = dict.fromkeys(r["column"] for r in records)
+    return [c for c in columns if c in run], [c for c in columns if c not in run]
 
 
 def _points(records: Records) -> Records:
@@ -216,8 +227,7 @@ def facts(records: Records, table: grid.Table) -> str:
             f"Chosen for each cell on validation, with the first seed, out of ({fields}, equal ones once): {tried}."
         )
     if results:
-        sources = dict.fromkeys(f"{r['data']['name']}: {r['data']['source']}" for r in results)
-        lines.append("Data: " + "; ".join(sources) + ".")
+        lines.append(f"Data: {_sources(results)}.")
         minutes = sum(r["train_seconds"] for r in results) / 60
         taken = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"
         devices = ", ".join(dict.fromkeys(r["device"] for r in results))
@@ -225,9 +235,22 @@ def facts(records: Records, table: grid.Table) -> str:
         lines.append(
             "Runs may have shared their machine, so examples/s are no benchmark; `python -m scripts.benchmark step` is."
         )
+    if unrun := _run_columns(records)[1]:
+        lines.append(f"Not run: {', '.join(unrun)}.")
     if table.note:
         lines.append(table.note)
     return "\n".join(lines)
+
+
+def _sources(results: Records) -> str:
+    """Where the data of the runs come from, and which archives they were, by the first digits of their checksums."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        source, _, checksum = result["data"]["source"].partition(" (sha256 ")
+        found.setdefault(f"{result['data']['name']}: {source}", {})[checksum[:8]] = None
+    return "; ".join(
+        source + (f" (sha256 {', '.join(checksums)})" if any(checksums) else "") for source, checksums in found.items()
+    )
 
 
 def latex(records: Records, table: grid.Table) -> str:

@@ -79,6 +79,15 @@ LRA = {
     ),
     "pathx": (1, 32, 2, 32, 0.1, "learnt", 200 * 2_500, 64, 1e-3, "cosine", 2_500, 0.0, 128**2),
 }
+# Layers, width, hidden units, activation; rate, weight decay, batch, epochs, of how many examples; what is corrupted.
+# From the configs/experiment/lra of github.com/pablomiralles22/long-transformers, its SiLU where a file names none.
+ROTARY = {
+    "listops": (6, 256, 512, "silu", 1e-4, 0.05, 8 * 8, 120, 96_000, 0.0),
+    "text": (8, 256, 512, "silu", 1e-3, 0.01, 16, 100, 25_000, 0.3),
+    "retrieval": (6, 128, 256, "silu", 1e-3, 0.0, 32, 60, 147_086, 0.3),
+    "image": (8, 192, 384, "relu", 1e-3, 0.0, 64, 200, 45_000, 0.0),
+    "pathfinder": (6, 128, 256, "silu", 1e-3, 0.01, 128, 100, 160_000, 0.0),
+}
 # Layers, width and heads in the full setting: of Amos et al. 2023 (attention), and as reported for Tay et al. 2021.
 ATTENTION = {
     "listops": ((6, 512, 8), (6, 512, 8)),
@@ -174,3 +183,24 @@ def test_ssm_has_s5s_recipe(task):
     assert model.norm == "batch" and model.norm_first
     for steps, expected in ((optim.warmup_steps, warm_up), (made.steps, epochs)):
         assert steps * made.batch_size / examples == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize("task", ROTARY)
+def test_rotary_is_the_transformer_of_its_released_files(task):
+    made = made_of(task, "attention,rotary")
+    model, optim = made.model, made.optim
+    *published, epochs, examples, corrupted = ROTARY[task]
+    hidden = round(model.mlp_ratio * model.features)
+    found = (model.layers, model.features, hidden, model.activation, optim.lr, optim.weight_decay, made.batch_size)
+    assert (*found, model.denoise) == (*published, corrupted)
+    assert made.steps == pytest.approx(epochs * examples / made.batch_size, rel=1e-3)
+    assert model.mixer_options.heads == 4 and model.mixer_options.rotary and model.norm_first
+    assert model.dropout == optim.clip == optim.warmup_steps == 0
+    assert made.data.mirror == (task in ("image", "pathfinder"))
+    with pytest.raises(ValueError, match="rotary is a recipe for attention; got gconv"):
+        made_of(task, "gconv,rotary")
+
+
+def test_path_x_has_pathfinders_rotary_transformer_at_its_own_steps():
+    made, of_pathfinder = made_of("pathx", "attention,rotary"), made_of("pathfinder", "attention,rotary")
+    assert made.model == of_pathfinder.model and made.steps == made_of("pathx", "attention").steps

@@ -38,7 +38,8 @@ def write(folder, name, steps, result=None, lr=0.1, **config):
 
 
 RESULT = {
-    **{"test_accuracy": 0.5, "chance": 0.1, "parameters": 1234, "flops_per_token": 10.0, "peak_memory_bytes": 2**21},
+    **{"test_accuracy": 0.5, "chance": 0.1, "parameters": 1234, "peak_memory_bytes": 2**21},
+    **{"flops_per_token": 10.0, "flops_per_token_direct": 25.0},
     "data": {"examples": {"test": 100}},
 }
 
@@ -57,6 +58,7 @@ def test_the_tables_say_what_the_records_do(tmp_path):
     assert (half["best validation"], half["last training loss"]) == ("25.0%", "0.0400")
     done, half = rows(costs)
     assert (done["parameters"], done["peak memory"], done["examples/s"]) == ("1,234", "2 MiB", "40")
+    assert (done["FLOPs/token"], done["with direct convolution"]) == ("10", "25")
     assert (done["training"], done["evaluation"], done["checkpoints"]) == ("20.0 s", "5.0 s", "2.5 s")
     assert done["lost"] == half["lost"] == "27.3%" and half["peak memory"] == "–"
     assert done["devices"] == "4 × a <device>"

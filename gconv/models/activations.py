@@ -10,7 +10,7 @@ def gelu(x: jax.Array) -> jax.Array:
     return jax.checkpoint(lambda x: jax.nn.gelu(x, approximate=False))(x)
 
 
-ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "identity": lambda x: x}
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "silu": jax.nn.silu, "identity": lambda x: x}
 
 
 def activation_of(name: str) -> Callable[[jax.Array], jax.Array]:

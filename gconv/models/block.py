@@ -63,7 +63,7 @@ class Block(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """Linear, activation ("relu", "gelu" or "identity"), linear."""
+    """Linear, activation ("relu", "gelu", "silu" or "identity"), linear."""
 
     def __init__(self, features: int, hidden: int, *, activation: str, layout: str, dtype: Any, rngs: nnx.Rngs):
         self.up = Linear(features, hidden, layout=layout, axes=("embed", "hidden"), dtype=dtype, rngs=rngs)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from gconv.models.block import Block
@@ -33,12 +34,13 @@ class Classifier(nnx.Module):
       vocabulary: the number of token ids, or 0 for pixels: intensities 0..255, taken as numbers in [−1, 1].
       layers, features: the stack's depth and width.
       mlp_ratio: hidden units of each block's perceptron, in multiples of features; 0 for none.
-      activation: of the perceptron, "relu", "gelu" or "identity".
+      activation: of the perceptron, "relu", "gelu", "silu" or "identity".
       norm: "layer" or "batch".
       norm_first: pre-norm blocks with a norm before pooling, otherwise post-norm.
       positions: "none", or added to the embeddings "sinusoidal" (Vaswani et al. 2017, section 3.5) or "learnt" ones.
       dropout: where positions were added to embeddings (Vaswani et al. 2017, section 5.4), in the mixer and after each
         residual branch.
+      denoise: the share of real tokens that `denoise` corrupts; with 0 the model has no head for it.
       dtype: of activations and matrix multiplies; parameters and scores are float32, and FFTs but by `method="fused"`.
       split: called as split(x, layout) on what enters and what leaves each block; says how devices share it.
     """
@@ -63,6 +65,7 @@ class Classifier(nnx.Module):
         norm_first: bool,
         positions: str,
         dropout: float,
+        denoise: float = 0.0,
         dtype: Any,
         rngs: nnx.Rngs,
         split: Callable[[jax.Array, str], jax.Array] = lambda x, layout: x,
@@ -71,12 +74,17 @@ class Classifier(nnx.Module):
             raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
         if positions not in ("none", "sinusoidal", "learnt"):
             raise ValueError(f"positions must be none, sinusoidal or learnt; got {positions!r}")
+        if denoise and (not vocabulary or every_position):
+            raise ValueError(
+                "denoise is for sequences of tokens with one label: not for pixels, nor a label a position"
+            )
         self.length, self.features, self.vocabulary, self.classes = length, features, vocabulary, classes
         self.every_position, self.sinusoidal = every_position, positions == "sinusoidal"
         self.dtype, self.split = dtype, split
         if vocabulary:
             init = nnx.initializers.normal(1.0 / np.sqrt(features) if self.sinusoidal else 1.0)
-            self.embed: Any = nnx.Embed(vocabulary, features, dtype=dtype, embedding_init=init, rngs=rngs)
+            ids = vocabulary + bool(denoise)  # the last one stands for a token that is masked
+            self.embed: Any = nnx.Embed(ids, features, dtype=dtype, embedding_init=init, rngs=rngs)
         else:
             self.embed = Linear(1, features, layout="blc", axes=("intensity", "embed"), dtype=dtype, rngs=rngs)
         learnt = jax.random.normal(rngs.params(), (length, features)) if positions == "learnt" else None
@@ -107,6 +115,8 @@ class Classifier(nnx.Module):
         self.compare = nnx.Linear(4 * features, features, rngs=rngs) if self.pairs else None
         self.decoder = Decoder(features, rngs=rngs) if through_last else None
         self.head = nnx.Linear(features, classes, rngs=rngs)
+        self.corrupted = denoise
+        self.denoiser = nnx.Linear(features, vocabulary, rngs=rngs) if denoise else None
 
     def __call__(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """Class scores (batch, classes) float32, or with every_position (batch, length, classes).
@@ -117,22 +127,46 @@ class Classifier(nnx.Module):
         """
         if inputs.shape[-1] > self.length:
             raise ValueError(f"inputs have length {inputs.shape[-1]}; the model's is {self.length}")
+        x, layout, mask = self._encode(_sequences(inputs), lengths.reshape(-1), key)
+        if self.every_position:
+            x = _as_blc(x, layout)
+            if self.decoder is not None:
+                x = self.decoder(x[jnp.arange(len(x)), lengths - 1], inputs.shape[1])
+            return self.head(x)
+        return self._scores(mean_of_real_tokens(x, mask, layout))
+
+    def denoise(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Class scores of corrupted sequences, and how badly their tokens are told again: (batch, classes), (batch,).
+
+        Both float32; the second is the cross-entropy in nats, averaged over all real tokens of an example. Training by
+        their sum is how Miralles-González et al. 2025 (arXiv:2501.14850) train attention on texts: of the tokens a
+        share `denoise` is masked, but a third of that is replaced at random (Devlin et al. 2019 replace a tenth).
+        ValueError if that share is 0.
+        """
+        if self.denoiser is None:
+            raise ValueError("this model doesn't denoise: its share is 0")
+        corruption, dropout = jax.random.split(key)
+        told = _sequences(inputs).astype(jnp.int32)
+        seen = corrupt(told, self.corrupted, self.vocabulary, corruption)
+        x, layout, mask = self._encode(seen, lengths.reshape(-1), dropout)
+        losses = optax.softmax_cross_entropy_with_integer_labels(self.denoiser(_as_blc(x, layout)), told)
+        total, tokens = jnp.sum(losses * mask, axis=1), jnp.sum(mask, axis=1)  # of each sequence
+        of_example = [a.reshape(len(inputs), -1).sum(axis=1) for a in (total, tokens)]
+        return self._scores(mean_of_real_tokens(x, mask, layout)), of_example[0] / jnp.maximum(of_example[1], 1)
+
+    def _scores(self, pooled: jax.Array) -> jax.Array:
+        """(sequences, features) → (batch, classes), of pairs by what sets them apart."""
         if self.compare is None:
-            return self.head(self._features(inputs, lengths, key))
-        both = self._features(inputs.reshape(-1, inputs.shape[2]), lengths.reshape(-1), key)
-        u, v = jnp.moveaxis(both.reshape(len(inputs), 2, -1), 1, 0)
+            return self.head(pooled)
+        u, v = jnp.moveaxis(pooled.reshape(-1, 2, self.features), 1, 0)
         return self.head(jax.nn.relu(self.compare(jnp.concatenate([u, v, u - v, u * v], axis=-1))))
 
-    def _features(self, inputs: jax.Array, lengths: jax.Array, key: jax.Array | None) -> jax.Array:
-        """(sequences, length) → (sequences, features) float32, or of every position (sequences, length, features)."""
+    def _encode(self, inputs: jax.Array, lengths: jax.Array, key: jax.Array | None) -> tuple[jax.Array, str, jax.Array]:
+        """(sequences, length) → float32 features of every position, their layout, and which positions are real."""
         keys = [None] * (len(self.blocks) + 1) if key is None else jax.random.split(key, len(self.blocks) + 1)
         mask = jnp.arange(inputs.shape[1]) < lengths[:, None]
         x = drop_out(self._embed(inputs), self.dropout, keys[-1])
-        x, layout = self.tower(x, mask, keys)
-        if not self.every_position:
-            return mean_of_real_tokens(x, mask, layout)
-        x = x if layout == "blc" else jnp.swapaxes(x, 1, 2)
-        return x if self.decoder is None else self.decoder(x[jnp.arange(len(x)), lengths - 1], inputs.shape[1])
+        return *self.tower(x, mask, keys), mask
 
     def tower(self, x: jax.Array, mask: jax.Array, keys: Any) -> tuple[jax.Array, str]:
         """What comes after the embedding and before pooling: the blocks, and the norm of a pre-norm model.
@@ -191,6 +225,23 @@ class Decoder(nnx.Module):
         for norm, layer in zip(self.norms, self.layers, strict=False):
             x = jax.nn.gelu(layer(norm(x)))
         return self.norms[-1](x)
+
+
+def _sequences(inputs: jax.Array) -> jax.Array:
+    """(batch, length), or of pairs (batch, 2, length), → (sequences, length)."""
+    return inputs.reshape(-1, inputs.shape[-1])
+
+
+def _as_blc(x: jax.Array, layout: str) -> jax.Array:
+    return x if layout == "blc" else jnp.swapaxes(x, 1, 2)
+
+
+def corrupt(tokens: jax.Array, share: float, vocabulary: int, key: jax.Array) -> jax.Array:
+    """Tokens of which a share is masked, by the id `vocabulary`, or, a third of it, replaced by any other at random."""
+    which, how, other = jax.random.split(key, 3)
+    drawn = jax.random.randint(other, tokens.shape, 0, vocabulary, tokens.dtype)
+    noise = jnp.where(jax.random.bernoulli(how, 1 / 3, tokens.shape), drawn, vocabulary)
+    return jnp.where(jax.random.bernoulli(which, share, tokens.shape), noise, tokens)
 
 
 def look_up(table: jax.Array, ids: jax.Array, dtype: Any) -> jax.Array:

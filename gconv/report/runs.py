@@ -126,15 +126,15 @@ def _with_last_loss(rows: list[list[str]], runs: list[Run]) -> list[list[str]]:
 
 
 def _costs(runs: list[Run]) -> Table:
-    heads = ["run", "parameters", "FLOPs/token", "examples/s", "peak memory"]
+    heads = ["run", "parameters", "FLOPs/token", "with direct convolution", "examples/s", "peak memory"]
     heads += ["training", "evaluation", "checkpoints", "lost", "devices"]
     rows = []
     for run in runs:
         row = [run.name]
         if run.result:
-            row += [f"{run.result['parameters']:,}", f"{run.result['flops_per_token']:,.0f}"]
+            row += [f"{run.result[name]:,.0f}" for name in ("parameters", "flops_per_token", "flops_per_token_direct")]
         else:
-            row += [NOTHING] * 2
+            row += [NOTHING] * 3
         row.append(f"{statistics.median(speed for _, speed in run.speeds):,.0f}" if run.speeds else NOTHING)
         row.append(f"{run.result['peak_memory_bytes'] / 2**20:,.0f} MiB" if run.result else NOTHING)
         spent = times(run)
@@ -147,8 +147,9 @@ def _costs(runs: list[Run]) -> Table:
         count = run.environment["devices"]
         rows.append([*row, (f"{count} × " if count > 1 else "") + run.environment["device"]])
     note = (
-        "FLOPs of a forward pass; the median of examples a second; memory of a compiled step on one device. Checkpoints"
-        " are written in the background: their time is what training waited for them."
+        "FLOPs of a forward pass, convolutions by FFT or as their sum; the median of examples a second; memory of a"
+        " compiled step on one device. Checkpoints are written in the background: their time is what training waited"
+        " for them."
     )
     return Table("Costs", heads, rows, note)
 

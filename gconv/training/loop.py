@@ -248,7 +248,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
         raise UserError(f"config.seed must be below 2**32; got {config.seed}")
     if not config.optim.lr > 0:
         raise UserError(f"config.optim.lr must be positive; got {config.optim.lr}")
-    for path in ("model.dropout", "optim.b1", "optim.b2"):
+    for path in ("model.dropout", "model.denoise", "optim.b1", "optim.b2"):
         if not 0 <= value(path) < 1:
             raise UserError(f"config.{path} must be in [0, 1); got {value(path)}")
     known = [*tasks.TASKS, *tasks.PROBES]

@@ -39,7 +39,9 @@ def test_a_result_stands_in_its_cell_and_the_others_say_not_run():
 
 
 def test_the_published_averages_are_those_of_the_papers():
-    rows = {line.split(" | ")[0].strip("| "): line.split(" | ")[-2] for line in lra.results([])[6:]}
+    rows = {
+        line.split(" | ")[0].strip("| "): line.split(" | ")[-2] for line in lra.results([])[2 + len(lra.TABLE.rows) :]
+    }
     said = {"S5": "87.46", "Mega, moving average and attention": "88.21", "Megalodon, the best average found": "88.63"}
     said |= {"SGConv, a global convolution": "87.17", "Transformer": "–", "Transformer, re-run": "–"}
     said |= {"MRConv, the best pure convolution found": "88.2", "Transformer, rotary, a better recipe": "85.69"}
@@ -64,6 +66,14 @@ def test_a_run_is_three_times_the_forward_passes_of_its_batches_and_once_those_o
     assert lra.training(config, evaluation=False).moved / cost.moved == pytest.approx(1 - 25_000 / examples)
     config.batch_size *= 2
     assert lra.training(config).moved / cost.moved == pytest.approx(1 + 3 * config.steps * 32 / examples)
+
+
+def test_telling_a_text_again_costs_a_dense_layer_in_training_alone():
+    config = text.get_config("attention,small")
+    plain = lra.training(config)
+    config.model.denoise = 0.3
+    examples, width = 3 * config.steps * config.batch_size, config.model.features
+    assert lra.training(config).products - plain.products == pytest.approx(examples * 2 * 256 * width * 256, rel=1e-6)
 
 
 @pytest.mark.parametrize("mixer", ["gconv_plain", "gated", "matrix", "ssm"])
@@ -103,7 +113,7 @@ def test_measured_times_stand_beside_what_is_projected_for_their_steps():
 def test_a_record_of_measured_steps_needs_no_note(monkeypatch):
     rows = [{"task": "ListOps", "model": "gconv", "steps": 80_000, "seconds": 0.009}]
     monkeypatch.setattr(lra, "read_json", lambda path: {"device": "a card", "rows": rows})
-    *_, gconv, _, _, _, empty, ratios, _, _ = lra.measurements()
+    *_, gconv, _, _, _, _, empty, ratios, _, _ = lra.measurements()
     assert (
         gconv.startswith("| gconv | 12 min | not run |") and empty == "" and ratios.startswith("Measured ÷ projected")
     )

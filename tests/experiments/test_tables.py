@@ -300,6 +300,17 @@ def test_the_best_is_marked_only_where_it_is_sure(scores, best):
     assert table.winner({row: cells[row, "ListOps"] for row in scores}) == best
 
 
+def test_a_column_of_which_nothing_was_run_stands_below_the_table():
+    other = [{**r, "column": "Chess", "state": "not run"} for r in records({"a": [0, 0, 0], "b": [0, 0, 0]})]
+    made = [*records({"a": [0.5, 0.6, 0.3], "b": [0.4, 0.4, 0.4]}), *other]
+    heads, lines = table.lines_of(made, SMALL)
+    assert heads[1] == "ListOps (%)" and not any("Chess" in head or "not run" in head for head in heads)
+    assert len(lines[0]) == len(heads) and "not run" not in str(lines)
+    assert "\nNot run: Chess." in table.markdown(made, SMALL)
+    failed = [{**other[0], "state": "failed"}, *other[1:]]
+    assert "Chess (%)" in table.lines_of([*made[:6], *failed], SMALL)[0]
+
+
 def test_nothing_is_marked_where_the_control_guesses():
     cells = table.cells(records({"a": [0.5, 0.51, 0.52], "b": [0.11, 0.12, 0.1], "c": [0.3, 0.31, 0.3]}))
     column = {row: cell for (row, _), cell in cells.items()}
@@ -548,7 +559,7 @@ def test_what_is_not_there_is_named(tmp_path):
             ["main", "--preset=smokee"],
             "ListOps | gconv: config:gconv,smokee: unknown name 'smokee'; expected one of",
         ),
-        ("table", ["interactions"], "this table wasn't run; what was measured of its models is in"),
+        ("table", ["heads"], "this table wasn't run; what was measured of its models is in"),
         ("run", ["main", "--workdir=setup.py"], "--workdir: setup.py/main/small can't be written"),
         (
             "run",
@@ -572,10 +583,28 @@ def test_hours_are_those_of_as_many_steps_of_the_same_run_or_of_its_config():
     long = wanted._replace(overrides={**wanted.overrides, "steps": 2000})
     unknown = wanted._replace(config="configs/image.py:gconv")
     assert run.projected_seconds([wanted, long, other, unknown], [], known) == [30.0, 100.0, 30.0, None]
-    known += [{**of, "overrides": {"model.layers": 3}, "result": {"train_seconds": 50.0, "steps": 100}}]
+    known += [{**of, "overrides": {"model.layers": 3}, "result": {"train_seconds": 50.0, "steps": 600}}]
     assert run.projected_seconds([wanted, long, other], [], known) == [30.0, 100.0, 50.0]
     own = [{**known[0], "row": "a", "column": "ListOps", "result": {"train_seconds": 9.0, "steps": 600}}]
     assert run.projected_seconds([wanted, long._replace(row="b")], own, known) == [9.0, 30.0]
+
+
+def test_a_full_dry_run_says_of_which_runs_it_knows_no_time(tmp_path, capsys):
+    rows = {"gconv": Part("gconv"), "S5": Part("ssm")}
+    full = SMALL._replace(rows=rows, columns={"Image": Part("image")}, sweep=({},))
+    run.print_missing(full, "t", "", tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    hours = [line.rpartition(": ")[2] for line in lines if line.startswith("Image | gconv")]
+    assert len(hours) == 3 and len(set(hours)) == 1 and float(hours[0].removesuffix(" h")) > 0.1
+    assert sum(line.startswith("Image | S5 | ") and line.endswith(": unknown") for line in lines) == 3
+    assert lines[-1].endswith(" of training in all, 3 of unknown time taken to be as long as the others")
+
+
+def test_hours_are_those_of_the_configs_steps_where_only_fewer_were_run():
+    run_ = next(iter(grid.runs(SMALL._replace(columns={"Image": Part("image")}, sweep=({},)), "")))[2][0][0]
+    known = {"config": run_.config, "overrides": {"steps": 4000}, "state": "finished"}
+    known["result"] = {"train_seconds": 200.0, "steps": 4000}
+    assert run.projected_seconds([run_], [], [known]) == [200.0 * 200_000 / 4000]
 
 
 def test_a_dry_run_lists_and_a_launcher_gets_commands(tmp_path):

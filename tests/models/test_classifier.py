@@ -8,7 +8,7 @@ from flax import nnx
 from gconv.models import block
 from gconv.models import classifier as classifier_module
 from gconv.models.block import Block
-from gconv.models.classifier import Classifier, look_up, mean_of_real_tokens, sinusoids
+from gconv.models.classifier import Classifier, corrupt, look_up, mean_of_real_tokens, sinusoids
 from gconv.models.linear import Linear
 from gconv.models.mixers import (
     S5,
@@ -131,12 +131,52 @@ def test_pairs_pass_one_tower_and_meet_in_the_head(mixer):
     inputs, lengths = batch()
     pairs, pair_lengths = jnp.stack([inputs, inputs[::-1]], 1), jnp.stack([lengths, lengths[::-1]], 1)
     scores = model(pairs, pair_lengths)
-    u = model._features(inputs, lengths, None)
+    x, layout, mask = model._encode(inputs, lengths, None)
+    u = mean_of_real_tokens(x, mask, layout)
     v = u[::-1]
     hidden = jnp.concatenate([u, v, u - v, u * v], 1) @ model.compare.kernel[...] + model.compare.bias[...]
     np.testing.assert_allclose(scores, model.head(jnp.maximum(hidden, 0)), atol=1e-5)
     assert not np.allclose(scores, model(pairs[:, ::-1], pair_lengths[:, ::-1]))  # the head knows first from second
     assert model.flops(16).fft > 2 * classifier(*mixer).flops(16).fft
+
+
+def test_corruption_masks_two_thirds_of_its_share_and_replaces_a_third():
+    tokens = jnp.full((100, 400), 3, jnp.int32)
+    seen = np.asarray(corrupt(tokens, 0.3, 11, jax.random.key(0)))
+    assert (seen == 11).mean() == pytest.approx(0.2, abs=0.01)
+    assert np.isin(seen, range(11)).sum() + (seen == 11).sum() == seen.size
+    of_each = [(seen == token).mean() for token in range(11) if token != 3]
+    assert of_each == pytest.approx([0.1 / 11] * 10, abs=0.002)
+    assert (corrupt(tokens, 0.0, 11, jax.random.key(0)) == tokens).all()
+
+
+@pytest.mark.parametrize("mixer", [(GCONV[0], {"boundary": "bidirectional"}), ATTENTION])
+@pytest.mark.parametrize("documents", [1, 2])
+def test_denoising_tells_the_tokens_before_they_were_corrupted(mixer, documents, monkeypatch):
+    """Scores are those of what is seen; the loss is the mean over an example's real tokens of what they were."""
+    model = classifier(*mixer, documents=documents, denoise=0.5, dropout=0.0)
+    inputs, lengths = batch()
+    if documents == 2:
+        inputs, lengths = jnp.stack([inputs, inputs[::-1]], 1), jnp.stack([lengths, lengths[::-1]], 1)
+    seen = corrupt(inputs.reshape(-1, 16).astype(jnp.int32), 0.5, 11, jax.random.key(1))
+    monkeypatch.setattr(classifier_module, "corrupt", lambda *_: seen)
+    scores, losses = model.denoise(inputs, lengths, key=jax.random.key(2))
+    x, layout, _ = model._encode(seen, lengths.reshape(-1), None)
+    told = jax.nn.log_softmax(model.denoiser(x if layout == "blc" else jnp.swapaxes(x, 1, 2)))
+    of_tokens = np.take_along_axis(np.asarray(told), np.asarray(inputs.reshape(-1, 16, 1), int), -1)[..., 0]
+    for example in range(4):
+        rows = range(example * documents, (example + 1) * documents)
+        real = np.concatenate([of_tokens[row, : int(lengths.reshape(-1)[row])] for row in rows])
+        assert losses[example] == pytest.approx(-real.mean(), rel=1e-4)
+    np.testing.assert_allclose(scores, model(seen.reshape(inputs.shape), lengths), atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"vocabulary": 0}, {"every_position": True}])
+def test_what_has_no_tokens_or_no_label_of_its_own_is_not_denoised(changes):
+    with pytest.raises(ValueError, match="denoise is for sequences of tokens with one label"):
+        classifier(*ATTENTION, denoise=0.3, **changes)
+    with pytest.raises(ValueError, match="this model doesn't denoise"):
+        classifier(*ATTENTION).denoise(*batch(), key=jax.random.key(0))
 
 
 def test_inputs_longer_than_the_model_are_refused():

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -89,3 +90,23 @@ def test_the_command(tmp_path):
     for arguments in ([], ["-"]):
         failed = command(*arguments)
         assert failed.returncode == 2 and failed.stderr.startswith("error: expected a command after --, or - and")
+
+
+def test_a_table_is_made_by_the_commands_that_it_lists(tmp_path, monkeypatch, capfd):
+    """A sweep's first seeds, then, when they have decided, the others; then nothing is left."""
+    from experiments import run
+    from experiments.grid import Part, Table
+
+    quick = {"steps": 2, "eval_every": 2, "log_every": 2}
+    sweep = ({"optim.lr": 1e-3}, {"optim.lr": 1e-2})
+    one = Table("One", {"a": Part("gconv")}, {"ListOps": Part("listops,smoke", quick)}, seeds=(0, 1), sweep=sweep)
+    monkeypatch.setattr(run.grid, "table", lambda name: one)
+    given = {"workdir": str(tmp_path), "preset": "", "columns": None, "data_dir": str(tmp_path / "data")}
+    monkeypatch.setattr(run.flags, "FLAGS", types.SimpleNamespace(**given, commands=True))
+    for expected in (2, 1, 0):
+        run.main(["run", "t"])
+        listed = capfd.readouterr().out.splitlines()
+        assert len(listed) == expected and all("--config.seed=1" in line for line in listed if expected == 1)
+        if listed:
+            for job in local([["bash", "-c", line] for line in listed], tmp_path / "logs"):
+                job.result()

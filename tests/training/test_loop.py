@@ -483,6 +483,7 @@ def test_full_configs_are_whole_and_build():
         for mixer in (
             *base.MIXERS,
             "gconv,sgconv",
+            "attention,rotary",
             "gconv,diagonal",
             "attention,small",
             "gconv,small,match=parameters",

@@ -82,6 +82,20 @@ def test_the_loss_is_the_cross_entropy_of_the_labels():
     assert sums.correct == (scores.argmax(1) == rows.labels)[:5].sum() and sums.predictions == 5
 
 
+def test_a_model_that_denoises_does_so_in_training_alone():
+    made = config("attention")
+    made.model.denoise = 0.3
+    model, rows = build_model(made.model, SPEC, jax.random.key(0)), batch(real=5)
+    scores, told = model.denoise(rows.inputs, rows.lengths, key=jax.random.key(1))
+    labelled = optax.softmax_cross_entropy_with_integer_labels(scores, rows.labels)
+    loss, sums = loss_and_sums(model, rows, jax.random.key(1))
+    assert loss == pytest.approx(float(jnp.sum((labelled + told)[:5])), rel=1e-6) and sums.predictions == 5
+    evaluated, _ = loss_and_sums(model, rows, None)
+    scores = model(rows.inputs, rows.lengths)
+    labelled = optax.softmax_cross_entropy_with_integer_labels(scores, rows.labels)
+    assert evaluated == pytest.approx(float(jnp.sum(labelled[:5])), rel=1e-6)
+
+
 def test_rows_of_weight_zero_have_no_influence(mesh):
     rows = batch(real=5)
     other = rows._replace(
