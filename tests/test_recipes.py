@@ -164,8 +164,13 @@ def test_attention_has_its_published_sizes(task):
         made = made_of(task, mixer)
         assert (made.model.layers, made.model.features, made.model.mixer_options.heads) == published
         assert made.model.mlp_ratio == 4 and made.steps == made_of(task, "gconv").steps
-    if task == "image":  # the one count that its docstring gives
-        assert parameters(made) == 199_818
+
+
+@pytest.mark.parametrize("task", ATTENTION)
+def test_the_docstring_of_a_task_says_how_large_its_models_are(task):
+    said = " ".join(importlib.import_module(f"configs.{task}").__doc__.split())
+    for names in ("gconv", "gconv,sgconv", "ssm", "attention", "attention,rotary", "transformer"):
+        assert f" {names} {parameters(made_of(task, names)):,}" in said.partition("parameters:")[2], names
 
 
 @pytest.mark.parametrize("task", S5)
