@@ -49,7 +49,7 @@ def base(mixer: str) -> ConfigDict:
                 "norm_first": True,
                 "positions": "none",
                 "dropout": 0.0,
-                "denoise": 0.0,  # share of tokens that training corrupts and has told again, beside the label; 0: none
+                "denoise": 0.0,  # share of tokens that training corrupts and reconstructs, beside the label; 0: none
                 "dtype": "float32",  # of activations and matrix multiplies; parameters are float32
             },
             "optim": {
@@ -138,7 +138,7 @@ def resolve(arg: str | None, task: Change, *alternatives: Mapping[str, Change]) 
 
 
 MATCHES = ("parameters", "flops", "flops_direct", "time")
-RECIPES = ("sgconv", "lra", "rotary")  # presets of every task for the mixers that they were published with
+RECIPES = ("sgconv", "lra", "miralles")  # presets of every task for the mixers that they were published with
 
 
 # Name → class and options. LongConv, SGConv, MRConv, CKConv and Hyena, S4D, GFNet.
@@ -375,7 +375,7 @@ def lra(
     rates(config, lr, lr, weight_decay)
 
 
-def rotary(
+def miralles(
     config: ConfigDict,
     *,
     steps: int,
@@ -390,15 +390,16 @@ def rotary(
     ValueError for another mixer. github.com/pablomiralles22/long-transformers, configs/experiment/lra.
 
     Four heads, a perceptron of twice the width, no dropout, no clipping, no warm-up; steps are their greatest number of
-    epochs. Not as there: the rate falls by a cosine, where theirs falls fivefold when a loss or the accuracy on
-    validation stays where it was, and training then stops early; every head is rotated alike and at every frequency
-    (theirs has frequencies across heads, and every second one stands still but on ListOps and Retrieval); training
-    data as they are, or pictures mirrored, where theirs replace subexpressions by their values, pictures by ones that
-    are turned, moved and of other contrast, and contours by turned and mirrored ones; what a token costs is averaged
-    over an example, then over the batch; embeddings are decayed too.
+    epochs. Not as there: training data as they are, or pictures mirrored, where theirs replace subexpressions by their
+    values, turn, move, shear and mirror pictures and contours and change the pictures' contrast; the rate falls by a
+    cosine, where theirs falls fivefold when accuracy or loss stays where it was (and on ListOps and Pathfinder tenfold
+    for the last tenth), and training stops early; every head is rotated alike and at every frequency, where theirs has
+    frequencies across heads, every second of them 0 but on ListOps and Retrieval; a norm before pooling; pixels as
+    numbers; [u, v, u − v, u ⊙ v] to a head of the width on Retrieval, at 4,000 bytes, where theirs has [u, v], 512 and
+    4,096; reconstruction averaged over an example, then over the batch; weight decay of embeddings too.
     """
     if config.mixer != "attention":
-        raise ValueError(f"rotary is a recipe for attention; got {config.mixer}")
+        raise ValueError(f"miralles is a recipe for attention; got {config.mixer}")
     config.model.mlp_ratio, config.model.activation = 2.0, activation
     config.model.dropout, config.model.denoise = 0.0, denoise
     config.steps, config.batch_size = steps, batch_size
@@ -448,7 +449,10 @@ def smoke(config: ConfigDict) -> None:
 
 
 def small(config: ConfigDict, length: int) -> None:
-    """One block and one recipe for every mixer, small enough that two cores carry a whole table."""
+    """One block and one recipe for every mixer, small enough that two cores carry a whole table.
+
+    Of a recipe that is named with it its kernel, activation and losses stay.
+    """
     config.data.length = length
     config.steps = 600
     config.batch_size = 32

@@ -6,16 +6,16 @@ The pictures are downloaded the first time (170 MB), or prepared from the archiv
 python -m gconv.prepare image --source=DIR. Of the 50,000 training pictures 5,000 are held out for validation.
 
 published test accuracy (%): gconv not found task by task in a readable text, gconv,sgconv 87.97 (Li et al. 2022), ssm
-88.00 (S5, Smith et al. 2023), attention,rotary not found task by task (85.69 on average over LRA, Miralles-González et
-al. 2025), transformer 42.44 (Tay et al. 2021), 42.94 (re-run for Mega, Ma et al. 2022). Guessing scores 10.
-parameters: gconv 9,455,626, gconv,sgconv 4,346,890, ssm 5,134,730, attention 150,858, attention,rotary 2,378,890,
-transformer 199,818; no count by the authors of these recipes was found. LRA's code has 1 × 32 by default, with
-52,266 by a user's count (github.com/google-research/long-range-arena, issue 2); with 128 features, 8 heads of 8 and a
+88.00 (S5, Smith et al. 2023), attention,miralles not found task by task (85.69 on average over LRA, Miralles-González
+et al. 2025), transformer 42.44 (Tay et al. 2021), 42.94 (re-run for Mega, Ma et al. 2022). Guessing scores 10.
+parameters: gconv 9,455,626, gconv,sgconv 4,346,890, ssm 5,134,730, attention 150,858, attention,miralles 2,378,890,
+transformer 199,818; no count by the authors of these recipes was found. LRA's code has 1 × 32 by default, with 52,266
+by a user's count (github.com/google-research/long-range-arena, issue 2); with 128 features, 8 heads of 8 and a
 perceptron of 128 a user met the published score (issue 33).
 expected time: the full 200,000 steps need an accelerator and have not been run here; a 2-core CPU would take weeks.
   :MIXER,smoke  under a minute on a CPU, without a download.
   :transformer,lra  LRA's own file, with its steps and batches.
-  :attention,rotary  the rotary Transformer's own file (Miralles-González et al. 2025), with its steps and batches.
+  :attention,miralles  the file of Miralles-González et al. 2025, with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 512, layer norm behind each block, dropout .1, AdamW .01 with
@@ -33,7 +33,9 @@ from configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    return base.resolve(arg, image, {"sgconv": sgconv, "lra": lra, "rotary": rotary}, {"small": small, "smoke": smoke})
+    return base.resolve(
+        arg, image, {"sgconv": sgconv, "lra": lra, "miralles": miralles}, {"small": small, "smoke": smoke}
+    )
 
 
 def image(config: ConfigDict) -> None:
@@ -85,10 +87,10 @@ def lra(config: ConfigDict) -> None:
     )
 
 
-def rotary(config: ConfigDict) -> None:
+def miralles(config: ConfigDict) -> None:
     """The rotary Transformer by its released file."""
     base.shape(config, 8, 192, heads=4)
-    base.rotary(config, steps=140_600, batch_size=64, lr=1e-3, weight_decay=0.0, activation="relu")
+    base.miralles(config, steps=140_600, batch_size=64, lr=1e-3, weight_decay=0.0, activation="relu")
     config.data.mirror = True
 
 

@@ -7,14 +7,14 @@ al. 2021). They are not LRA's own, and results say so; python -m gconv.prepare p
 its release.
 
 published test accuracy (%): gconv not found task by task in a readable text, gconv,sgconv 95.46 (Li et al. 2022), ssm
-95.33 (S5, Smith et al. 2023), attention,rotary not found task by task (85.69 on average over LRA, Miralles-González et
-al. 2025), transformer 71.40 (Tay et al. 2021), 71.83 (re-run for Mega, Ma et al. 2022). Guessing scores 50.
-parameters: gconv 3,939,842, gconv,sgconv 1,385,474, ssm 1,113,986, attention 793,858, attention,rotary 795,650,
+95.33 (S5, Smith et al. 2023), attention,miralles not found task by task (85.69 on average over LRA, Miralles-González
+et al. 2025), transformer 71.40 (Tay et al. 2021), 71.83 (re-run for Mega, Ma et al. 2022). Guessing scores 50.
+parameters: gconv 3,939,842, gconv,sgconv 1,385,474, ssm 1,113,986, attention 793,858, attention,miralles 795,650,
 transformer 50,946; no count by the authors of these recipes was found.
 expected time: the full 500,000 steps need an accelerator and have not been run here; a 2-core CPU would take weeks.
   :MIXER,smoke  under a minute on a CPU.
   :transformer,lra  LRA's own file, with its steps and batches.
-  :attention,rotary  the rotary Transformer's own file (Miralles-González et al. 2025), with its steps and batches.
+  :attention,miralles  the file of Miralles-González et al. 2025, with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, no dropout, AdamW .004
@@ -32,7 +32,7 @@ from configs import base
 
 def get_config(arg: str | None = None) -> ConfigDict:
     return base.resolve(
-        arg, pathfinder, {"sgconv": sgconv, "lra": lra, "rotary": rotary}, {"small": small, "smoke": smoke}
+        arg, pathfinder, {"sgconv": sgconv, "lra": lra, "miralles": miralles}, {"small": small, "smoke": smoke}
     )
 
 
@@ -87,10 +87,10 @@ def lra(config: ConfigDict) -> None:
     config.eval_every = 312
 
 
-def rotary(config: ConfigDict) -> None:
+def miralles(config: ConfigDict) -> None:
     """The rotary Transformer by its released file."""
     base.shape(config, 6, 128, heads=4)
-    base.rotary(config, steps=125_000, batch_size=128, lr=1e-3, weight_decay=0.01)
+    base.miralles(config, steps=125_000, batch_size=128, lr=1e-3, weight_decay=0.01)
     config.data.mirror = True
     config.eval_every = 1_250
 

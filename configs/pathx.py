@@ -7,9 +7,9 @@ interrupted, it goes on where it was. They are not LRA's own, and results say so
 --source=DIR reads LRA's from its release. They take 3.3 GB of memory.
 
 published test accuracy (%): gconv not found task by task in a readable text, gconv,sgconv 97.83 (Li et al. 2022), ssm
-98.58 (S5, Smith et al. 2023), attention,rotary not found task by task (85.69 on average over LRA, Miralles-González et
-al. 2025), transformer no better than guessing (Tay et al. 2021). Guessing scores 50.
-parameters: gconv 51,125,762, gconv,sgconv 2,565,122, ssm 694,274, attention 793,858, attention,rotary 795,650,
+98.58 (S5, Smith et al. 2023), attention,miralles not found task by task (85.69 on average over LRA, Miralles-González
+et al. 2025), transformer no better than guessing (Tay et al. 2021). Guessing scores 50.
+parameters: gconv 51,125,762, gconv,sgconv 2,565,122, ssm 694,274, attention 793,858, attention,miralles 795,650,
 transformer 12,834; no count by the authors of these recipes was found.
 expected time: the full 500,000 steps need an accelerator and have not been run here; a 2-core CPU would take months.
   :MIXER,smoke  under a minute on a CPU, on images of 32 × 32.
@@ -17,7 +17,7 @@ expected time: the full 500,000 steps need an accelerator and have not been run 
 resolution, for the kernels that can be sampled more densely (multi_scale, multi_resolution, implicit, diagonal). Each
 side takes half the steps of the one before. experiments/progressive.py is all three in one command.
   :transformer,lra  LRA's own file, with its steps and batches.
-  :attention,rotary  Pathfinder's file of the rotary Transformer (Miralles-González et al. 2025); none is of Path-X.
+  :attention,miralles  Pathfinder's file of Miralles-González et al. 2025; none is of Path-X.
   :MIXER,small  one block and recipe for every mixer, and a quarter of the side; for the tables in experiments/.
 
 gconv follows the recipe of LongConv (Fu et al. 2023): 6 × 256, batch norm before each block, no dropout, AdamW 5e-4 for
@@ -38,7 +38,7 @@ from configs import base
 
 def get_config(arg: str | None = None) -> ConfigDict:
     return base.resolve(
-        arg, pathx, {"sgconv": sgconv, "lra": lra, "rotary": rotary}, SIDES, {"small": small, "smoke": smoke}
+        arg, pathx, {"sgconv": sgconv, "lra": lra, "miralles": miralles}, SIDES, {"small": small, "smoke": smoke}
     )
 
 
@@ -112,10 +112,10 @@ def lra(config: ConfigDict) -> None:
     config.eval_every = 2_500
 
 
-def rotary(config: ConfigDict) -> None:
+def miralles(config: ConfigDict) -> None:
     """The rotary Transformer by Pathfinder's file: none for Path-X was released. Steps and batches are gconv's."""
     base.shape(config, 6, 128, heads=4)
-    base.rotary(config, steps=config.steps, batch_size=config.batch_size, lr=1e-3, weight_decay=0.01)
+    base.miralles(config, steps=config.steps, batch_size=config.batch_size, lr=1e-3, weight_decay=0.01)
     config.data.mirror = True
 
 

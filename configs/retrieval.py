@@ -7,14 +7,14 @@ The pairs can only be read from LRA's release (Tay et al. 2021), unpacked in DIR
 of the same form. Papers are cut at 4,000 bytes.
 
 published test accuracy (%): gconv not found task by task in a readable text, gconv,sgconv 91.11 (Li et al. 2022), ssm
-91.40 (S5, Smith et al. 2023), attention,rotary not found task by task (85.69 on average over LRA, Miralles-González et
-al. 2025), transformer 57.46 (Tay et al. 2021), 79.14 (re-run for Mega, Ma et al. 2022). Guessing scores 50.
-parameters: gconv 13,409,538, gconv,sgconv 1,163,010, ssm 792,450, attention 892,034, attention,rotary 926,978,
+91.40 (S5, Smith et al. 2023), attention,miralles not found task by task (85.69 on average over LRA, Miralles-González
+et al. 2025), transformer 57.46 (Tay et al. 2021), 79.14 (re-run for Mega, Ma et al. 2022). Guessing scores 50.
+parameters: gconv 13,409,538, gconv,sgconv 1,163,010, ssm 792,450, attention 892,034, attention,miralles 926,978,
 transformer 891,778; no count by the authors of these recipes was found.
 expected time: the full 50,000 steps need an accelerator and have not been run here; a 2-core CPU would take weeks.
   :MIXER,smoke  under a minute on a CPU, on made-up pairs.
   :transformer,lra  LRA's own file, with its steps and batches.
-  :attention,rotary  the rotary Transformer's own file (Miralles-González et al. 2025), with its steps and batches.
+  :attention,miralles  the file of Miralles-González et al. 2025, with its steps and batches.
   :MIXER,small  one block and recipe for every mixer; for the tables in experiments/.
 
 Both sequences of a pair pass one tower; [u, v, u − v, u ⊙ v] of their features goes to the head.
@@ -34,7 +34,7 @@ from configs import base
 
 def get_config(arg: str | None = None) -> ConfigDict:
     return base.resolve(
-        arg, retrieval, {"sgconv": sgconv, "lra": lra, "rotary": rotary}, {"small": small, "smoke": smoke}
+        arg, retrieval, {"sgconv": sgconv, "lra": lra, "miralles": miralles}, {"small": small, "smoke": smoke}
     )
 
 
@@ -73,10 +73,10 @@ def lra(config: ConfigDict) -> None:
     base.lra(config, steps=5_000, batch_size=32, lr=0.05 / 8_000**0.5, warmup_steps=8_000)
 
 
-def rotary(config: ConfigDict) -> None:
-    """The rotary Transformer by its released file: it tells its texts again."""
+def miralles(config: ConfigDict) -> None:
+    """The rotary Transformer by its released file, which reconstructs its texts too."""
     base.shape(config, 6, 128, heads=4)
-    base.rotary(config, steps=275_800, batch_size=32, lr=1e-3, weight_decay=0.0, denoise=0.3)
+    base.miralles(config, steps=275_800, batch_size=32, lr=1e-3, weight_decay=0.0, denoise=0.3)
 
 
 def smoke(config: ConfigDict) -> None:

@@ -223,7 +223,7 @@ def _by_cost_model(config: str, overrides: str) -> float | None:
     try:
         made = grid.config_of(grid.Run("", "", 0, {}, config, json.loads(overrides)))
         return 3600 * lra.hours(lra.training(made), lra.DEVICES["one H200"])
-    except (ValueError, UserError):  # or where no width matches
+    except (ValueError, KeyError, UserError):  # or for a task whose size it doesn't know, or where no width matches
         return None
 
 

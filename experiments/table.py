@@ -260,7 +260,8 @@ def latex(records: Records, table: grid.Table) -> str:
     made = [r"\toprule", made[0], r"\midrule", *made[1:], r"\bottomrule"]
     text = re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", "\n".join(made)).replace("±", r"$\pm$").replace("–", "--")
     text = text.replace("%", r"\%").replace("_", r"\_")
-    return rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}" + f"\n{text}\n" + r"\end{tabular}" + "\n"
+    unrun = "".join(f"% Not run: {column}\n" for column in _run_columns(records)[1])
+    return unrun + rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}" + f"\n{text}\n" + r"\end{tabular}" + "\n"
 
 
 def as_csv(records: Records, table: grid.Table) -> str:

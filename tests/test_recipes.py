@@ -81,7 +81,7 @@ LRA = {
 }
 # Layers, width, hidden units, activation; rate, weight decay, batch, epochs, of how many examples; what is corrupted.
 # From the configs/experiment/lra of github.com/pablomiralles22/long-transformers, its SiLU where a file names none.
-ROTARY = {
+MIRALLES = {
     "listops": (6, 256, 512, "silu", 1e-4, 0.05, 8 * 8, 120, 96_000, 0.0),
     "text": (8, 256, 512, "silu", 1e-3, 0.01, 16, 100, 25_000, 0.3),
     "retrieval": (6, 128, 256, "silu", 1e-3, 0.0, 32, 60, 147_086, 0.3),
@@ -169,7 +169,7 @@ def test_attention_has_its_published_sizes(task):
 @pytest.mark.parametrize("task", ATTENTION)
 def test_the_docstring_of_a_task_says_how_large_its_models_are(task):
     said = " ".join(importlib.import_module(f"configs.{task}").__doc__.split())
-    for names in ("gconv", "gconv,sgconv", "ssm", "attention", "attention,rotary", "transformer"):
+    for names in ("gconv", "gconv,sgconv", "ssm", "attention", "attention,miralles", "transformer"):
         assert f" {names} {parameters(made_of(task, names)):,}" in said.partition("parameters:")[2], names
 
 
@@ -190,11 +190,11 @@ def test_ssm_has_s5s_recipe(task):
         assert steps * made.batch_size / examples == pytest.approx(expected, rel=0.03)
 
 
-@pytest.mark.parametrize("task", ROTARY)
-def test_rotary_is_the_transformer_of_its_released_files(task):
-    made = made_of(task, "attention,rotary")
+@pytest.mark.parametrize("task", MIRALLES)
+def test_miralles_is_the_transformer_of_its_released_files(task):
+    made = made_of(task, "attention,miralles")
     model, optim = made.model, made.optim
-    *published, epochs, examples, corrupted = ROTARY[task]
+    *published, epochs, examples, corrupted = MIRALLES[task]
     hidden = round(model.mlp_ratio * model.features)
     found = (model.layers, model.features, hidden, model.activation, optim.lr, optim.weight_decay, made.batch_size)
     assert (*found, model.denoise) == (*published, corrupted)
@@ -202,10 +202,10 @@ def test_rotary_is_the_transformer_of_its_released_files(task):
     assert model.mixer_options.heads == 4 and model.mixer_options.rotary and model.norm_first
     assert model.dropout == optim.clip == optim.warmup_steps == 0
     assert made.data.mirror == (task in ("image", "pathfinder"))
-    with pytest.raises(ValueError, match="rotary is a recipe for attention; got gconv"):
-        made_of(task, "gconv,rotary")
+    with pytest.raises(ValueError, match="miralles is a recipe for attention; got gconv"):
+        made_of(task, "gconv,miralles")
 
 
-def test_path_x_has_pathfinders_rotary_transformer_at_its_own_steps():
-    made, of_pathfinder = made_of("pathx", "attention,rotary"), made_of("pathfinder", "attention,rotary")
+def test_path_x_has_pathfinders_transformer_at_its_own_steps():
+    made, of_pathfinder = made_of("pathx", "attention,miralles"), made_of("pathfinder", "attention,miralles")
     assert made.model == of_pathfinder.model and made.steps == made_of("pathx", "attention").steps

@@ -40,7 +40,8 @@ class Classifier(nnx.Module):
       positions: "none", or added to the embeddings "sinusoidal" (Vaswani et al. 2017, section 3.5) or "learnt" ones.
       dropout: where positions were added to embeddings (Vaswani et al. 2017, section 5.4), in the mixer and after each
         residual branch.
-      denoise: the share of real tokens that `denoise` corrupts; with 0 the model has no head for it.
+      denoise: the share of tokens that `denoise` corrupts; if it isn't 0 the model has a head for it, and an embedding
+        of masked tokens.
       dtype: of activations and matrix multiplies; parameters and scores are float32, and FFTs but by `method="fused"`.
       split: called as split(x, layout) on what enters and what leaves each block; says how devices share it.
     """
@@ -115,8 +116,8 @@ class Classifier(nnx.Module):
         self.compare = nnx.Linear(4 * features, features, rngs=rngs) if self.pairs else None
         self.decoder = Decoder(features, rngs=rngs) if through_last else None
         self.head = nnx.Linear(features, classes, rngs=rngs)
-        self.corrupted = denoise
-        self.denoiser = nnx.Linear(features, vocabulary, rngs=rngs) if denoise else None
+        self.corrupted_share = denoise
+        self.denoiser = nnx.Linear(features, vocabulary, dtype=dtype, rngs=rngs) if denoise else None
 
     def __call__(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """Class scores (batch, classes) float32, or with every_position (batch, length, classes).
@@ -136,20 +137,22 @@ class Classifier(nnx.Module):
         return self._scores(mean_of_real_tokens(x, mask, layout))
 
     def denoise(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Class scores of corrupted sequences, and how badly their tokens are told again: (batch, classes), (batch,).
+        """Class scores of corrupted sequences, (batch, classes), and the loss of reconstructing their tokens, (batch,).
 
-        Both float32; the second is the cross-entropy in nats, averaged over all real tokens of an example. Training by
-        their sum is how Miralles-González et al. 2025 (arXiv:2501.14850) train attention on texts: of the tokens a
-        share `denoise` is masked, but a third of that is replaced at random (Devlin et al. 2019 replace a tenth).
+        Both float32; the loss is the cross-entropy in nats, averaged over all real tokens of an example, corrupted or
+        not. Miralles-González et al. 2025 (arXiv:2501.14850) train attention on texts by its sum with that of the
+        label: a share of the tokens is masked, but a third of that is replaced at random (Devlin et al. 2019 replace a
+        tenth).
         ValueError if that share is 0.
         """
         if self.denoiser is None:
             raise ValueError("this model doesn't denoise: its share is 0")
         corruption, dropout = jax.random.split(key)
-        told = _sequences(inputs).astype(jnp.int32)
-        seen = corrupt(told, self.corrupted, self.vocabulary, corruption)
+        targets = _sequences(inputs).astype(jnp.int32)
+        seen = corrupt(targets, self.corrupted_share, self.vocabulary, corruption)
         x, layout, mask = self._encode(seen, lengths.reshape(-1), dropout)
-        losses = optax.softmax_cross_entropy_with_integer_labels(self.denoiser(_as_blc(x, layout)), told)
+        scores = self.denoiser(_as_blc(x, layout)).astype(jnp.float32)
+        losses = optax.softmax_cross_entropy_with_integer_labels(scores, targets)
         total, tokens = jnp.sum(losses * mask, axis=1), jnp.sum(mask, axis=1)  # of each sequence
         of_example = [a.reshape(len(inputs), -1).sum(axis=1) for a in (total, tokens)]
         return self._scores(mean_of_real_tokens(x, mask, layout)), of_example[0] / jnp.maximum(of_example[1], 1)
@@ -237,7 +240,7 @@ def _as_blc(x: jax.Array, layout: str) -> jax.Array:
 
 
 def corrupt(tokens: jax.Array, share: float, vocabulary: int, key: jax.Array) -> jax.Array:
-    """Tokens of which a share is masked, by the id `vocabulary`, or, a third of it, replaced by any other at random."""
+    """Tokens of which a share is masked, by the id `vocabulary`, or, a third of it, replaced by any token at random."""
     which, how, other = jax.random.split(key, 3)
     drawn = jax.random.randint(other, tokens.shape, 0, vocabulary, tokens.dtype)
     noise = jnp.where(jax.random.bernoulli(how, 1 / 3, tokens.shape), drawn, vocabulary)

@@ -210,11 +210,14 @@ def _summary_writer(folder: Path, purge_step: int) -> Any:
 
 
 def differences(old: Any, new: Any, path: str) -> list[str]:
-    """The leaves where two configs differ, as `config.steps: 10 there, 20 here`."""
+    """The leaves where two configs differ, as `config.steps: 10 there, 20 here`.
+
+    A field that the old one lacks was added since: where it is off (0, "", False), nothing has changed.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
         for key in sorted({*old, *new}):
-            if key not in _MAY_CHANGE.get(path, ()):
+            if key not in _MAY_CHANGE.get(path, ()) and (key in old or new[key]):
                 lines += differences(old.get(key, "nothing"), new.get(key, "nothing"), f"{path}.{key}")
         return lines
     return [] if old == new else [f"{path}: {old} there, {new} here"]

@@ -92,19 +92,19 @@ def initialize(
 def loss_and_sums(model: Classifier, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Sums]:
     """Cross-entropy summed over what is asked (rows of weight 0 and labels of −1 add nothing), in nats.
 
-    A model that denoises has, while it trains (with a key), what its tokens cost added to it.
+    A model that denoises adds, in training (with a key), the loss of reconstructing its tokens, but not to the sums.
     """
-    denoising: jax.Array | float = 0.0
+    reconstruction: jax.Array | float = 0.0
     if key is not None and model.denoiser is not None:
-        logits, denoising = model.denoise(batch.inputs, batch.lengths, key=key)
+        logits, reconstruction = model.denoise(batch.inputs, batch.lengths, key=key)
     else:
         logits = model(batch.inputs, batch.lengths, key=key)
     asked = batch.labels >= 0
     weights = asked * (batch.weights[:, None] if asked.ndim == 2 else batch.weights)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch.labels, 0))
     correct = jnp.argmax(logits, axis=-1) == batch.labels
-    loss = jnp.sum((losses + denoising) * weights)
-    return loss, Sums(loss, jnp.sum(correct * weights), jnp.sum(weights))
+    sums = Sums(jnp.sum(losses * weights), jnp.sum(correct * weights), jnp.sum(weights))
+    return sums.loss + jnp.sum(reconstruction * weights), sums
 
 
 def make_train_step(

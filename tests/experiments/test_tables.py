@@ -307,6 +307,7 @@ def test_a_column_of_which_nothing_was_run_stands_below_the_table():
     assert heads[1] == "ListOps (%)" and not any("Chess" in head or "not run" in head for head in heads)
     assert len(lines[0]) == len(heads) and "not run" not in str(lines)
     assert "\nNot run: Chess." in table.markdown(made, SMALL)
+    assert table.latex(made, SMALL).startswith("% Not run: Chess\n\\begin{tabular}{lrrrrr}\n")
     failed = [{**other[0], "state": "failed"}, *other[1:]]
     assert "Chess (%)" in table.lines_of([*made[:6], *failed], SMALL)[0]
 
@@ -549,7 +550,7 @@ def test_published_tables_are_those_of_their_records(path):
 
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(
-        UserError, match="unknown experiment 'nothing'; expected one of augmentation, boundaries, depth, heads"
+        UserError, match="unknown experiment 'nothing'; expected one of augmentation, boundaries, denoise, depth"
     ):
         grid.table("nothing")
     for module, arguments, message in (

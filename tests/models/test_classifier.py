@@ -159,7 +159,12 @@ def test_denoising_tells_the_tokens_before_they_were_corrupted(mixer, documents,
     if documents == 2:
         inputs, lengths = jnp.stack([inputs, inputs[::-1]], 1), jnp.stack([lengths, lengths[::-1]], 1)
     seen = corrupt(inputs.reshape(-1, 16).astype(jnp.int32), 0.5, 11, jax.random.key(1))
-    monkeypatch.setattr(classifier_module, "corrupt", lambda *_: seen)
+
+    def corrupted(tokens, share, vocabulary, key):
+        assert (tokens == inputs.reshape(-1, 16)).all() and (share, vocabulary) == (0.5, 11)
+        return seen
+
+    monkeypatch.setattr(classifier_module, "corrupt", corrupted)
     scores, losses = model.denoise(inputs, lengths, key=jax.random.key(2))
     x, layout, _ = model._encode(seen, lengths.reshape(-1), None)
     told = jax.nn.log_softmax(model.denoiser(x if layout == "blc" else jnp.swapaxes(x, 1, 2)))

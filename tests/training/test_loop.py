@@ -155,6 +155,9 @@ def test_another_config_in_the_same_folder_is_refused(finished, data_dir):
     with pytest.raises(UserError, match=r"another config: config.optim.lr: 0.01 there, 0.5 here"):
         loop.train_and_evaluate(changed, str(workdir))
     assert differences({"mesh": {"data": 1}, "a": 1}, {"mesh": {"data": 8}, "a": 1}, "config") == []
+    assert differences({"a": 1}, {"a": 1, "added": 0.0}, "config") == []  # since that run, and off
+    assert differences({"a": 1, "removed": 0.0}, {"a": 1}, "config") == ["config.removed: 0.0 there, nothing here"]
+    assert differences({"a": 1}, {"a": 1, "added": 0.3}, "config") == ["config.added: nothing there, 0.3 here"]
     assert differences({"source": "a", "sha256": 1}, {"source": "b", "sha256": 2}, "data") == [
         "data.sha256: 1 there, 2 here"
     ]
@@ -483,7 +486,7 @@ def test_full_configs_are_whole_and_build():
         for mixer in (
             *base.MIXERS,
             "gconv,sgconv",
-            "attention,rotary",
+            "attention,miralles",
             "gconv,diagonal",
             "attention,small",
             "gconv,small,match=parameters",

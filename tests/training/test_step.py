@@ -86,10 +86,14 @@ def test_a_model_that_denoises_does_so_in_training_alone():
     made = config("attention")
     made.model.denoise = 0.3
     model, rows = build_model(made.model, SPEC, jax.random.key(0)), batch(real=5)
-    scores, told = model.denoise(rows.inputs, rows.lengths, key=jax.random.key(1))
+    scores, reconstruction = model.denoise(rows.inputs, rows.lengths, key=jax.random.key(1))
     labelled = optax.softmax_cross_entropy_with_integer_labels(scores, rows.labels)
     loss, sums = loss_and_sums(model, rows, jax.random.key(1))
-    assert loss == pytest.approx(float(jnp.sum((labelled + told)[:5])), rel=1e-6) and sums.predictions == 5
+    assert loss == pytest.approx(float(jnp.sum((labelled + reconstruction)[:5])), rel=1e-6) and sums.predictions == 5
+    assert sums.loss == pytest.approx(float(jnp.sum(labelled[:5])), rel=1e-6)
+    grads = nnx.grad(lambda model: loss_and_sums(model, rows, jax.random.key(1))[0])(model)
+    masked = grads["embed"]["embedding"][...][SPEC.vocabulary]
+    assert (masked != 0).any() and (grads["denoiser"]["kernel"][...] != 0).any()
     evaluated, _ = loss_and_sums(model, rows, None)
     scores = model(rows.inputs, rows.lengths)
     labelled = optax.softmax_cross_entropy_with_integer_labels(scores, rows.labels)
