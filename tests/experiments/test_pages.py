@@ -619,13 +619,32 @@ def test_what_the_answer_says_of_every_mixer_is_in_the_records():
 
 def test_what_the_answer_says_of_longer_training_is_in_the_records():
     cells = table.cells(grid.read_records("longer", "small"))
-    ahead = functools.partial(difference, cells, column="ListOps for 3000 steps")
-    gconv, hybrid, attention = (row for row, _ in cells)
-    assert ahead(gconv, attention) == (pytest.approx(3.3, abs=0.1), True)
-    assert ahead(hybrid, gconv) == (pytest.approx(1.3, abs=0.1), False)
-    assert {cell.chosen for cell in cells.values()} == {"batch, 0.01"}
-    both = [cells[row, "ListOps for 3000 steps"].results[0]["parameters"] for row in (hybrid, attention)]
-    assert round(100 * (both[0] / both[1] - 1)) == 11
+    assert all(len(cell.accuracies) == 3 for cell in cells.values())
+    listops, image = "ListOps for 3000 steps", "Image for 2000 steps"
+    gconv, squash, resolutions, hybrid, modern, original = dict.fromkeys(row for row, _ in cells)
+
+    def ahead(one, other, column):
+        points, apart = difference(cells, one, other, column)
+        return round(points), apart
+
+    assert (ahead(gconv, modern, listops), ahead(gconv, original, listops)) == ((3, True), (7, True))
+    assert (ahead(hybrid, gconv, listops), ahead(resolutions, gconv, listops)) == ((1, False), (1, False))
+    assert ahead(gconv, squash, listops) == (2, True)
+    assert ahead(gconv, modern, image) == (5, True) and ahead(gconv, original, image) == (1, False)
+    assert (ahead(squash, gconv, image), ahead(resolutions, gconv, image)) == ((4, True), (8, True))
+    assert (ahead(resolutions, modern, image), ahead(resolutions, original, image)) == ((14, True), (9, True))
+    assert ahead(hybrid, gconv, image) == (0, False)
+    assert table.winner({row: cells[row, image] for row in (gconv, squash, resolutions, hybrid, modern, original)}) == (
+        resolutions
+    )
+    short = table.cells(grid.read_records("main", "small"))
+    assert round(difference(short, resolutions, gconv, "Image")[0]) == 4
+    gained = {
+        row: 100 * (cells[row, image].mean - short[row, "Image"].mean) for row in (gconv, resolutions, modern, original)
+    }
+    assert 8 < gained.pop(resolutions) < 8.5 and all(3.5 < points < 5 for points in gained.values())
+    sizes = [cells[row, listops].results[0]["parameters"] for row in (hybrid, modern)]
+    assert round(100 * (sizes[0] / sizes[1] - 1)) == 11
 
 
 def test_what_the_pages_say_of_larger_models_is_in_the_records():
