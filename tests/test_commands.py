@@ -76,7 +76,10 @@ SMOKE = "--config=configs/listops.py:gconv,smoke"
             ["--config=configs/listops.py:conv"],
             "configs/listops.py:conv: config:conv: expected :MIXER[,NAME…] with MIXER one of gconv,",
         ),
-        (["--config=configs/listops.py:gconv,tiny"], "unknown name 'tiny'; expected one of sgconv, lra, miralles, quickstart"),
+        (
+            ["--config=configs/listops.py:gconv,tiny"],
+            "unknown name 'tiny'; expected one of sgconv, lra, miralles, quickstart",
+        ),
         (["--config=configs/listops.py:gconv,layers=0"], "expected layers= a number of at least 1; got 'layers=0'"),
         (["--config=configs/pathx.py:gconv,side64"], "side64: a FreeKernel has the taps of one length only"),
         (["--config=configs/listops.py"], "expected :MIXER[,NAME…]"),
