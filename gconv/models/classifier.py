@@ -126,8 +126,6 @@ class Classifier(nnx.Module):
         (batch, 2, length) and (batch, 2). A token's value never marks padding: a black pixel is a pixel. ValueError if
         inputs are longer than the model.
         """
-        if inputs.shape[-1] > self.length:
-            raise ValueError(f"inputs have length {inputs.shape[-1]}; the model's is {self.length}")
         x, layout, mask = self._encode(_sequences(inputs), lengths.reshape(-1), key)
         if self.every_position:
             x = _as_blc(x, layout)
@@ -143,7 +141,7 @@ class Classifier(nnx.Module):
         not. Miralles-González et al. 2025 (arXiv:2501.14850) train attention on texts by its sum with that of the
         label: a share of the tokens is masked, but a third of that is replaced at random (Devlin et al. 2019 replace a
         tenth).
-        ValueError if that share is 0.
+        ValueError if that share is 0, or if inputs are longer than the model.
         """
         if self.denoiser is None:
             raise ValueError("this model doesn't denoise: its share is 0")
@@ -166,6 +164,8 @@ class Classifier(nnx.Module):
 
     def _encode(self, inputs: jax.Array, lengths: jax.Array, key: jax.Array | None) -> tuple[jax.Array, str, jax.Array]:
         """(sequences, length) → float32 features of every position, their layout, and which positions are real."""
+        if inputs.shape[-1] > self.length:
+            raise ValueError(f"inputs have length {inputs.shape[-1]}; the model's is {self.length}")
         keys = [None] * (len(self.blocks) + 1) if key is None else jax.random.split(key, len(self.blocks) + 1)
         mask = jnp.arange(inputs.shape[1]) < lengths[:, None]
         x = drop_out(self._embed(inputs), self.dropout, keys[-1])
