@@ -6,8 +6,9 @@ MIXER is followed by the probe: mqar, scattered_mqar, recall, induction, selecti
 majority, parity, memorization or compression; gconv/data/generators/probes.py defines them and names their papers.
 Sizes and numbers of examples are the papers' for mqar, recall, induction, selective_copying and compression, ours for
 the others; the block is one for all mixers: two layers with learnt positions and no perceptron, as in Zoology, but for
-the mixers that mix channels only there; attention is rotary besides, which Zoology's isn't. Convolutions and attention
-are causal; mlp_mixer, fnet, ssm, matrix and mlp_mixer_glu aren't, and see the later tokens too, among which no answer
+the mixers that mix channels only there. For mqar only attention has those positions, as there; it is rotary besides,
+which Zoology's isn't, and its embeddings aren't tied to the scores, which Zoology's are. Convolutions and attention are
+causal; mlp_mixer, fnet, ssm, matrix and mlp_mixer_glu aren't, and see the later tokens too, among which no answer
 stands.
 
 published test accuracy (%): mqar: attention about 100 at every width, gated convolutions less the longer and the more
@@ -57,7 +58,9 @@ def _training(config: ConfigDict, batch_size: int, epochs: int) -> None:
 
 
 def mqar(config: ConfigDict) -> None:
-    _data(config, "mqar", 64, 100_000, 3_000, vocabulary=8192, pairs=4, power=0.01)
+    _data(config, "mqar", 64, 100_000, 3_000, vocabulary=8192, pairs=4, power=0.01, blanks=True)
+    if config.mixer != "attention":
+        config.model.positions = "none"
     _training(config, batch_size=256, epochs=64)
 
 
@@ -128,9 +131,15 @@ PROBES = {
 
 
 def small(config: ConfigDict) -> None:
-    """Short sequences, few tokens, an example hardly ever twice, and one recipe."""
+    """Short sequences, few tokens, an example hardly ever twice, and one recipe.
+
+    mqar with random tokens between pairs and queries, and positions for all: experiments/recall_gated.py has neither.
+    """
     if "pairs" in config.data.options:
         config.data.length, config.data.options.vocabulary = 32, 128
+    if "blanks" in config.data.options:
+        config.data.options.blanks = False
+        config.model.positions = "learnt"
     if config.data.name == "parity":
         config.data.length = 16
     config.data.options.train, config.data.options.held_out = 100_000, 2_000

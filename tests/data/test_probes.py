@@ -13,7 +13,7 @@ from gconv.training.step import build_model
 
 LENGTH = 24
 OPTIONS = {
-    "mqar": {"vocabulary": 40, "pairs": 4, "power": 0.01},
+    "mqar": {"vocabulary": 40, "pairs": 4, "power": 0.01, "blanks": False},
     "scattered_mqar": {"vocabulary": 40, "pairs": 4},
     "recall": {"vocabulary": 12},
     "induction": {"vocabulary": 9},
@@ -101,6 +101,10 @@ def test_mqar_is_laid_out_as_published():
     assert set(gaps) == set(range(8))
     assert (gaps < 3).mean() > 0.45, "short gaps are the likely ones (3/8 if all were alike)"
     assert probe.guess == 0.25
+    blank = PROBES["mqar"](np.random.default_rng(0), 400, LENGTH, **{**OPTIONS["mqar"], "blanks": True})
+    told = blank.inputs != 0
+    assert (told == ((np.arange(LENGTH) < 8) | asked)).all() and (blank.inputs[told] == probe.inputs[told]).all()
+    assert (blank.labels == probe.labels).all()
 
 
 def test_scattered_queries_come_after_their_pairs_anywhere():

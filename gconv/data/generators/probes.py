@@ -26,12 +26,15 @@ class Sequences(NamedTuple):
     guess: float
 
 
-def mqar(rng: np.random.Generator, count: int, length: int, *, vocabulary: int, pairs: int, power: float) -> Sequences:
+def mqar(
+    rng: np.random.Generator, count: int, length: int, *, vocabulary: int, pairs: int, power: float, blanks: bool
+) -> Sequences:
     """Multi-query associative recall (Arora et al. 2023, Zoology, arXiv:2312.04927, and its published generator).
 
     `pairs` of key and value, then each key once more at the even distance 2 g from the pairs' end, g drawn without
     replacement with weight ∝ (g + 1)^(power − 1); its label is the key's value. Keys 1 … V/2 − 1 and values V/2 … V − 1
-    don't repeat in a sequence; other positions hold random tokens. Guess: any of the values.
+    don't repeat in a sequence; other positions hold random tokens, keys and values among them, as the generator has by
+    default, or with `blanks` token 0, as the configs of the paper's figure say. Guess: any of the values.
     """
     room = (length - 2 * pairs) // 2
     _require(length % 2 == 0 and room >= pairs, f"{pairs} pairs and queries don't fit an even length; got {length}")
@@ -40,7 +43,7 @@ def mqar(rng: np.random.Generator, count: int, length: int, *, vocabulary: int, 
     # The largest of logarithmic weights plus Gumbel noise are a draw without replacement (Vieira 2014).
     scores = (power - 1) * np.log(np.arange(1, room + 1)) + rng.gumbel(size=(count, room))
     gaps = np.argsort(-scores, axis=1)[:, :pairs]
-    inputs = rng.integers(0, vocabulary, (count, length), dtype=np.int32)
+    inputs = rng.integers(0, 1 if blanks else vocabulary, (count, length), dtype=np.int32)
     inputs[:, 0 : 2 * pairs : 2], inputs[:, 1 : 2 * pairs : 2] = keys, values
     where = 2 * pairs + 2 * gaps
     np.put_along_axis(inputs, where, keys, axis=1)
