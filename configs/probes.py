@@ -3,17 +3,21 @@
     python -m gconv.main --config=configs/probes.py:attention,mqar --workdir=runs/mqar_attention
 
 MIXER is followed by the probe: mqar, scattered_mqar, recall, induction, selective_copying, copying, ngram_lookup,
-majority, parity, memorization or compression; gconv/data/generators/probes.py defines them and names their papers.
-Sizes and numbers of examples are the papers' for mqar, recall, induction, selective_copying and compression, ours for
-the others; the block is one for all mixers: two layers with learnt positions and no perceptron, as in Zoology, but for
-the mixers that mix channels only there. For mqar only attention has those positions, as there; it is rotary besides,
-which Zoology's isn't, and its embeddings aren't tied to the scores, which Zoology's are. Convolutions and attention are
-causal; mlp_mixer, fnet, ssm, matrix and mlp_mixer_glu aren't, and see the later tokens too, among which no answer
-stands.
+majority, parity, memorization or compression; gconv/data/generators/probes.py defines them, names their papers and says
+where it departs from their code.
+Numbers of examples, lengths and vocabularies are those of their authors' files for mqar, recall, induction,
+selective_copying and compression, ours for the others; the block is one for all mixers: two layers with learnt
+positions and no perceptron, but for the mixers that mix channels only there. For mqar only attention has those
+positions, as in Zoology. Convolutions and attention are causal; mlp_mixer, fnet, ssm, matrix and mlp_mixer_glu aren't,
+and see the later tokens too, among which no answer stands.
+Not as in their files: attention is rotary besides; embeddings aren't tied to the scores (Zoology, safari) nor dropped
+out; a rate where they choose one of three or four. mqar: batches of 256 for 512, and one of Zoology's two files of its
+figure has four layers for all but attention. recall, induction: safari's blocks have a perceptron, its H3 no positions.
+selective_copying, memorization, compression: MAD has perceptrons, sixteen heads and no positions but rotary ones.
 
 published test accuracy (%): mqar: attention about 100 at every width, gated convolutions less the longer and the more
-pairs (Arora et al. 2023). recall, induction: attention and H3 above 97 (Fu et al. 2023). selective_copying: selection
-97.0, H3 with Hyena 30.1, S4 without gates 18.3 (Poli et al. 2024).
+pairs (Arora et al. 2023). recall, induction: attention and H3 above 97 (Fu et al. 2023). selective_copying, of 4,096
+tokens: selection 97.0, H3 with Hyena 30.1, S4 without gates 18.3 (Gu & Dao 2023, table 1).
 expected time: the published settings have not been run here.
   :MIXER,PROBE,small  a minute or two on one core, for the table in experiments/probes.py.
 """

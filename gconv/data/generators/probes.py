@@ -74,10 +74,11 @@ def scattered_mqar(rng: np.random.Generator, count: int, length: int, *, vocabul
 
 
 def recall(rng: np.random.Generator, count: int, length: int, *, vocabulary: int) -> Sequences:
-    """Associative recall (Fu et al. 2023, H3, arXiv:2212.14052, and its published generator).
+    """Associative recall (Fu et al. 2023, H3, arXiv:2212.14052, with the inputs of its published generator).
 
     Pairs of a key 0 … K − 1 and its value K … 2 K − 1 in this sequence, K = (V − 2)/2, keys with replacement; then the
-    token V − 1 and one of the keys that occurred, whose value is the last position's label. Guess: the value that most
+    token V − 1 and one of the keys that occurred, whose value is the last position's label. There every next token is
+    trained on, the values of repeated keys among them, and only the last position is tested. Guess: the value that most
     of them have.
     """
     kinds, pairs = (vocabulary - 2) // 2, (length - 2) // 2
@@ -95,10 +96,10 @@ def recall(rng: np.random.Generator, count: int, length: int, *, vocabulary: int
 
 
 def induction(rng: np.random.Generator, count: int, length: int, *, vocabulary: int) -> Sequences:
-    """Induction head (Fu et al. 2023, H3, arXiv:2212.14052, and its published generator).
+    """Induction head (Fu et al. 2023, H3, arXiv:2212.14052, with the inputs of its published generator).
 
     Random tokens 0 … V − 3 with the token V − 1 once among them and again at the end; the last position's label is
-    what followed it the first time. Guess: the commonest token.
+    what followed it the first time. There every next token is trained on. Guess: the commonest token.
     """
     _require(length >= 4 and vocabulary >= 3, f"length {length} or vocabulary {vocabulary} is too small")
     inputs = rng.integers(0, vocabulary - 2, (count, length), dtype=np.int32)
@@ -109,10 +110,11 @@ def induction(rng: np.random.Generator, count: int, length: int, *, vocabulary: 
 
 
 def selective_copying(rng: np.random.Generator, count: int, length: int, *, vocabulary: int, tokens: int) -> Sequences:
-    """Selective copying (Poli et al. 2024, MAD, arXiv:2403.17844, after Gu & Dao 2023).
+    """Selective copying (Gu & Dao 2023, Mamba, arXiv:2312.00752; at the sizes of Poli et al. 2024, MAD, 2403.17844).
 
-    `tokens` random ids 0 … V − 3 stand scattered among blanks V − 2, the last of them right before the token V − 1;
-    at the blanks after that the labels are those ids in their order. Guess: the commonest of them.
+    `tokens` random ids 0 … V − 3 stand anywhere among blanks V − 2, the last of them right before the token V − 1; at
+    the blanks after that the labels are those ids in their order. MAD shares the blanks out among the gaps, each with
+    equal chances, so that its tokens stand nearer to even distances. Guess: the commonest of them.
     """
     room = length - tokens - 1
     _require(room >= tokens > 0, f"{tokens} tokens don't fit length {length}")
@@ -164,18 +166,18 @@ def ngram_lookup(rng: np.random.Generator, count: int, length: int, *, vocabular
 
 
 def majority(rng: np.random.Generator, count: int, length: int) -> Sequences:
-    """Majority (Arora et al. 2023, Zoology's circuits): bits, the token 2, and there whether most were 1.
+    """Majority (as in the circuits of Zoology's repository): bits, the token 2, and there whether most were 1.
 
-    Guess: the commoner answer.
+    There it is trained on several lengths at once. Guess: the commoner answer.
     """
     bits = rng.integers(0, 2, (count, length - 1), dtype=np.int32)
     return _of_bits(bits, (2 * bits.sum(axis=1) > length - 1).astype(np.int32))
 
 
 def parity(rng: np.random.Generator, count: int, length: int) -> Sequences:
-    """Parity (Arora et al. 2023, Zoology's circuits): bits, the token 2, and there whether an odd number were 1.
+    """Parity (as in the circuits of Zoology's repository): bits, the token 2, and there whether an odd number were 1.
 
-    Guess: the commoner answer.
+    There it is trained on several lengths at once. Guess: the commoner answer.
     """
     bits = rng.integers(0, 2, (count, length - 1), dtype=np.int32)
     return _of_bits(bits, bits.sum(axis=1) % 2)
@@ -184,8 +186,9 @@ def parity(rng: np.random.Generator, count: int, length: int) -> Sequences:
 def memorization(rng: np.random.Generator, count: int, length: int, *, vocabulary: int) -> Sequences:
     """Memorisation (Poli et al. 2024, MAD, arXiv:2403.17844): facts that no sequence states, to be kept in weights.
 
-    Keys 0 … V/2 − 1 have values V/2 … V − 2, the same in all sequences of every split; at the token V − 1 after each
-    key the label is its value. It asks for no mixing beyond the neighbour. Guess: the value of most keys.
+    Keys 0 … V/2 − 1 have values V/2 … V − 2, the same in all sequences of every split, drawn with replacement (there
+    each key has its own); at the token V − 1 after each key the label is its value. It asks for no mixing beyond the
+    neighbour. Guess: the value of most keys.
     """
     _require(length % 2 == 0, f"length must be even; got {length}")
     half = vocabulary // 2
@@ -200,7 +203,8 @@ def compression(rng: np.random.Generator, count: int, length: int, *, vocabulary
     """Compression (Poli et al. 2024, MAD, arXiv:2403.17844): all of a sequence in one position's features.
 
     Random tokens 0 … V − 2, and at the end the token V − 1, from whose features alone a decoder is to tell each of them
-    (`Spec.through_last`); each token is its own label. Guess: the commonest token of the sequence.
+    (`Spec.through_last`); each token is its own label, and that at the end, which there counts too, has none. Guess:
+    the commonest token of the sequence.
     """
     _require(length >= 2 and vocabulary >= 2, f"length {length} or vocabulary {vocabulary} is too small")
     tokens = rng.integers(0, vocabulary - 1, (count, length - 1), dtype=np.int32)
