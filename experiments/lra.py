@@ -62,7 +62,7 @@ PUBLISHED: dict[str, tuple[tuple[float | None, ...] | float, str]] = {
     "S5": ((62.15, 89.31, 91.40, 88.00, 95.33, 98.58), "Smith et al. 2023"),
     "SGConv, a global convolution": ((61.45, 89.20, 91.11, 87.97, 95.46, 97.83), "Li et al. 2022"),
     "MRConv, the best pure convolution found": (88.2, "Cunningham et al. 2024, the average alone"),
-    "Transformer, rotary, a better recipe": (85.69, "Miralles-González et al. 2025, the average alone"),
+    "Transformer, rotary, a better recipe": (85.69, "Miralles-González et al. 2025, the average without Path-X"),
     "Mega, moving average and attention": ((63.14, 90.43, 91.25, 90.44, 96.01, 97.98), "Ma et al. 2022"),
     "Megalodon, the best average found": ((63.79, 90.48, 91.76, 89.42, 98.13, 98.17), "Ma et al. 2024"),
 }
