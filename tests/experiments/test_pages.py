@@ -524,6 +524,22 @@ def test_what_the_answer_says_of_wide_recall_is_in_the_records():
     assert [round(100 * mean) for mean in ours] == [29, 27, 27]
 
 
+def test_what_the_answer_says_of_recall_with_gates_is_in_the_records():
+    records = grid.read_records("recall_gated", "small")
+    cells = {row: cell for (row, _), cell in table.cells(records).items()}
+    gated, gconv, attention = (cells[row] for row in ("gconv, gated", "gconv, perceptron", "attention"))
+    assert [round(100 * score) for score in sorted(gated.accuracies.values())] == [37, 62, 77]
+    assert [round(100 * score) for score in sorted(gconv.accuracies.values())] == [33, 45, 47]
+    assert not difference(table.cells(records), "gconv, gated", "gconv, perceptron", "MQAR")[1]
+    assert len(attention.accuracies) == 3 and min(attention.accuracies.values()) > 0.999
+    rates = {row: rate for (row, _), rate in chosen_rates(records).items()}
+    assert (rates["gconv, gated"], rates["gconv, perceptron"]) == (0.002, 0.006)
+    parameters = [cell.results[0]["parameters"] for cell in (gconv, gated)]
+    assert 1.25 < parameters[0] / parameters[1] < 1.4 and gated.results[0]["chance"] == 0.25
+    for other, column in (("recall_sizes", "width 128"), ("recall_wide", "MQAR")):
+        assert table.cells(grid.read_records(other, "small"))["gconv, gated", column].mean < 0.33
+
+
 def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
     cells = table.cells(grid.read_records("recipe", "small"))
     on = {row: cell for (row, column), cell in cells.items() if column == "ListOps"}
