@@ -566,6 +566,15 @@ def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
         assert abs(ahead) < 0.5 and not apart
 
 
+def test_what_the_answer_says_of_reconstruction_is_in_the_records():
+    cells, column = table.cells(grid.read_records("denoise", "small")), "Text for 2000 steps"
+    ahead, apart = difference(cells, "gconv, denoising", "gconv", column)
+    assert round(ahead) == 3 and not apart
+    denoising, plain = (cells[row, column].accuracies for row in ("gconv, denoising", "gconv"))
+    assert len(plain) == 3 and all(denoising[seed] > plain[seed] for seed in plain)
+    assert not cells["attention, modern, denoising", column].accuracies
+
+
 def test_what_the_answer_says_of_what_holds_a_kernel_back_is_in_the_records():
     cells = table.cells(grid.read_records("regularization", "small"))
     ahead = {key: difference(cells, key[0], "none", key[1]) for key in cells if key[0] != "none"}
