@@ -11,7 +11,7 @@ positions and no perceptron, but for the mixers that mix channels only there. Fo
 positions, as in Zoology. Convolutions and attention are causal; mlp_mixer, fnet, ssm, matrix and mlp_mixer_glu aren't,
 and see the later tokens too, among which no answer stands.
 Not as in their files: attention is rotary besides; embeddings aren't tied to the scores (Zoology, safari) nor dropped
-out; a rate where they choose one of three or four. mqar: batches of 256 for 512, and one of Zoology's two files of its
+out; a rate where they choose one of three or four. mqar: batches of 256, not 512, and one of Zoology's two files of its
 figure has four layers for all but attention. recall, induction: safari's blocks have a perceptron, its H3 no positions.
 selective_copying, memorization, compression: MAD has perceptrons, sixteen heads and no positions but rotary ones.
 
@@ -63,7 +63,7 @@ def _training(config: ConfigDict, batch_size: int, epochs: int) -> None:
 
 def mqar(config: ConfigDict) -> None:
     _data(config, "mqar", 64, 100_000, 3_000, vocabulary=8192, pairs=4, power=0.01, blanks=True)
-    if config.mixer != "attention":
+    if config.mixer not in ("attention", "transformer"):
         config.model.positions = "none"
     _training(config, batch_size=256, epochs=64)
 

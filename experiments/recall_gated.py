@@ -1,13 +1,13 @@
-"""What gates need to recall: a kernel that starts at the scale of what it multiplies, and blanks between the pairs.
+"""Recall by gates whose kernels start at the scale of what they multiply, with blanks between the pairs.
 
 Between pairs and queries stands token 0, as in the configs of the figure of Arora et al. 2023, and no position is added
 to the embeddings, as there for all mixers but attention, which is rotary here.
 """
 
 from experiments.grid import Part, Table, rates
+from experiments.recall import MLP
 
 UNIT = {"model.mixer_options.kernel_options.scale": 1.0, "model.mixer_options.kernel_options.decay": False}
-MLP = {"model.mlp_ratio": 2.0}
 SIZE = {"model.features": 128, "steps": 4_000, "model.mlp_ratio": 0.0, "model.positions": "none"}
 
 TABLE = Table(

@@ -107,6 +107,13 @@ def test_mqar_is_laid_out_as_published():
     assert (blank.labels == probe.labels).all()
 
 
+def test_only_attention_has_positions_in_published_mqar_and_all_mixers_in_the_small_one():
+    for mixer, positions in (("gconv", "none"), ("gated", "none"), ("attention", "learnt"), ("transformer", "learnt")):
+        full, small = (probes.get_config(f"{mixer},mqar{preset}") for preset in ("", ",small"))
+        assert full.model.positions == positions and full.data.options.blanks
+        assert small.model.positions == "learnt" and not small.data.options.blanks
+
+
 def test_scattered_queries_come_after_their_pairs_anywhere():
     probe = made("scattered_mqar")
     asked = np.argwhere(probe.labels >= 0)

@@ -536,8 +536,13 @@ def test_what_the_answer_says_of_recall_with_gates_is_in_the_records():
     assert (rates["gconv, gated"], rates["gconv, perceptron"]) == (0.002, 0.006)
     parameters = [cell.results[0]["parameters"] for cell in (gconv, gated)]
     assert 1.25 < parameters[0] / parameters[1] < 1.4 and gated.results[0]["chance"] == 0.25
-    for other, column in (("recall_sizes", "width 128"), ("recall_wide", "MQAR")):
-        assert table.cells(grid.read_records(other, "small"))["gconv, gated", column].mean < 0.33
+    beyond = [
+        max(cell.accuracies.values()) - cell.results[0]["chance"]
+        for other in ("recall", "recall_sizes", "recall_wide")
+        for (row, _), cell in table.cells(grid.read_records(other, "small")).items()
+        if row.startswith("gconv, gated")
+    ]
+    assert round(100 * max(beyond)) == 10
 
 
 def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
