@@ -10,8 +10,8 @@ SPLITS = ("train", "validation", "test")
 class Split(NamedTuple):
     """inputs (examples, length) of unsigned integers, padded with 0; lengths and labels (examples,) int32.
 
-    Where an example is a pair of sequences, inputs are (examples, 2, length) and lengths (examples, 2). Where every
-    position is labelled, labels are (examples, length), and −1 where nothing is asked.
+    Where an example is a pair of sequences, inputs are (examples, 2, length) and lengths (examples, 2). Where positions
+    are labelled, labels are (examples, length), and −1 where nothing is asked.
     """
 
     inputs: np.ndarray
@@ -26,7 +26,7 @@ class Spec(NamedTuple):
     classes: int
     vocabulary: int  # number of token ids; 0 for intensities
     documents: int = 1  # sequences of an example: 1, or the 2 of a pair, which are padded to one length
-    every_position: bool = False  # whether each position has a label, rather than the example
+    answers: int = 0  # the most positions of an example that have a label; 0 if the example has one
     through_last: bool = False  # and whether it is to be told from the last position's features alone
 
     @property

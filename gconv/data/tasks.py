@@ -30,7 +30,7 @@ from gconv.data.builders.retrieval import Retrieval
 from gconv.data.builders.same_film import SameFilm
 from gconv.data.dataset import SPLITS, Dataset, Spec, Split
 from gconv.data.generators import listops, stand_in
-from gconv.data.generators.probes import PROBES
+from gconv.data.generators.probes import PROBES, answers
 from gconv.data.generators.stand_in import Example
 from gconv.errors import UserError, one_line
 from gconv.progress import say
@@ -154,7 +154,7 @@ def spec(name: str, length: int, options: Mapping[str, Any]) -> Spec:
     """Of a task, or of a probe with its options."""
     if name in PROBES:
         ids = options.get("vocabulary", 3)  # bits and a question mark, where the probe has no choice
-        return Spec(length, classes=ids, vocabulary=ids, every_position=True, through_last=name == "compression")
+        return Spec(length, ids, ids, answers=answers(name, length, options), through_last=name == "compression")
     task = TASKS[name]
     return Spec(length, task.classes, task.vocabulary, len(task.features))
 
@@ -164,7 +164,6 @@ def _generate(name: str, length: int, limit: int, options: Mapping[str, Any]) ->
     counts = {split: options["train" if split == "train" else "held_out"] for split in SPLITS}
     if min(counts.values()) < 1:
         raise UserError(f"config.data.options of {name}: train and held_out must be at least 1; got {counts}")
-    made_for = spec(name, length, options)
     rest = {field: value for field, value in options.items() if field not in ("train", "held_out")}
     splits, guess, digest = {}, 0.0, hashlib.sha256()
     for seed, (split, count) in enumerate(counts.items()):
@@ -173,6 +172,7 @@ def _generate(name: str, length: int, limit: int, options: Mapping[str, Any]) ->
             made = PROBES[name](np.random.default_rng(seed), count, length, **rest)
         except (TypeError, ValueError) as error:
             raise UserError(f"config.data.options of {name}: {error}") from error
+        made_for = spec(name, length, options)  # after it, which says what doesn't fit
         inputs = made.inputs.astype(made_for.dtype)
         splits[split], guess = Split(inputs, np.full(count, length, np.int32), made.labels), made.guess
         digest.update(made.inputs.tobytes() + made.labels.tobytes())

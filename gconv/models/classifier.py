@@ -1,4 +1,4 @@
-"""A classifier of sequences, of pairs of them or of every position: embedding, a stack of blocks, pooling, head."""
+"""A classifier of sequences, of pairs of them or of positions: embedding, a stack of blocks, pooling, head."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,7 +29,8 @@ class Classifier(nnx.Module):
       length: the number of positions; shorter sequences are padded to it by the caller.
       classes: the number of scores.
       documents: sequences of an example, 1 or 2.
-      every_position: whether every position gets scores of its own, in place of the sequence.
+      answers: if it isn't 0, every position has scores of its own, in place of the sequence, and training asks for them
+        at that many positions of an example at most.
       through_last: and whether they are decoded from the last real token's features alone. See `Decoder`.
       vocabulary: the number of token ids, or 0 for pixels: intensities 0..255, taken as numbers in [−1, 1].
       layers, features: the stack's depth and width.
@@ -56,7 +57,7 @@ class Classifier(nnx.Module):
         classes: int,
         vocabulary: int,
         documents: int,
-        every_position: bool = False,
+        answers: int = 0,
         through_last: bool = False,
         layers: int,
         features: int,
@@ -75,12 +76,12 @@ class Classifier(nnx.Module):
             raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
         if positions not in ("none", "sinusoidal", "learnt"):
             raise ValueError(f"positions must be none, sinusoidal or learnt; got {positions!r}")
-        if denoise and (not vocabulary or every_position):
+        if denoise and (not vocabulary or answers):
             raise ValueError(
                 "denoise is for sequences of tokens with one label: not for pixels, nor a label a position"
             )
         self.length, self.features, self.vocabulary, self.classes = length, features, vocabulary, classes
-        self.every_position, self.sinusoidal = every_position, positions == "sinusoidal"
+        self.answers, self.sinusoidal = answers, positions == "sinusoidal"
         self.dtype, self.split = dtype, split
         if vocabulary:
             init = nnx.initializers.normal(1.0 / np.sqrt(features) if self.sinusoidal else 1.0)
@@ -119,19 +120,22 @@ class Classifier(nnx.Module):
         self.corrupted_share = denoise
         self.denoiser = nnx.Linear(features, vocabulary, dtype=dtype, rngs=rngs) if denoise else None
 
-    def __call__(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """Class scores (batch, classes) float32, or with every_position (batch, length, classes).
+    def __call__(
+        self, inputs: jax.Array, lengths: jax.Array, *, at: jax.Array | None = None, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Class scores (batch, classes) float32, or of a model with answers (batch, length, classes).
 
         inputs (batch, length) integers, lengths (batch,) the number of real tokens of each, at its beginning; for pairs
-        (batch, 2, length) and (batch, 2). A token's value never marks padding: a black pixel is a pixel. ValueError if
+        (batch, 2, length) and (batch, 2). A token's value never marks padding: a black pixel is a pixel. at (batch, n)
+        are the positions whose scores are wanted, all by default: (batch, n, classes), in that order. ValueError if
         inputs are longer than the model.
         """
         x, layout, mask = self._encode(_sequences(inputs), lengths.reshape(-1), key)
-        if self.every_position:
+        if self.answers:
             x = _as_blc(x, layout)
             if self.decoder is not None:
                 x = self.decoder(x[jnp.arange(len(x)), lengths - 1], inputs.shape[1])
-            return self.head(x)
+            return self.head(x if at is None else jnp.take_along_axis(x, at[..., None], axis=1))
         return self._scores(mean_of_real_tokens(x, mask, layout))
 
     def denoise(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -201,10 +205,10 @@ class Classifier(nnx.Module):
         return x
 
     def flops(self, length: int) -> cost.Flops:
-        """Of one example: both sequences of a pair."""
+        """Of one example: both sequences of a pair, and of positions those that training asks for."""
         embed = cost.NONE if self.vocabulary else cost.dense(length, 1, self.features)
         tower = sum((block.flops(length) for block in self.blocks), embed)
-        head = cost.dense(length if self.every_position else 1, self.features, self.classes)
+        head = cost.dense(self.answers or 1, self.features, self.classes)
         if self.decoder is not None:
             head += cost.dense(length, self.features, 2 * self.features)
         if self.compare is None:

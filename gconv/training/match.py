@@ -104,7 +104,7 @@ def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], dic
     batch = Batch(
         rng.integers(0, spec.vocabulary or 256, shape).astype(spec.dtype),
         np.full(shape[:-1], spec.length, np.int32),
-        rng.integers(0, spec.classes, shape if spec.every_position else batch_size).astype(np.int32),
+        rng.integers(0, spec.classes, shape if spec.answers else batch_size).astype(np.int32),
         np.ones(batch_size, np.float32),
     )
     batch, key = sharding.put_batch(mesh, batch), jax.random.key(1)

@@ -95,14 +95,18 @@ def loss_and_sums(model: Classifier, batch: Batch, key: jax.Array | None) -> tup
     A model that denoises adds, in training (with a key), the loss of reconstructing its tokens, but not to the sums.
     """
     reconstruction: jax.Array | float = 0.0
+    labels, at = batch.labels, None
+    if labels.ndim == 2:  # scores of thousands of classes would cost more than the model where nothing is asked
+        at = jnp.argsort(labels < 0, axis=1, stable=True)[:, : model.answers]
+        labels = jnp.take_along_axis(labels, at, axis=1)
     if key is not None and model.denoiser is not None:
         logits, reconstruction = model.denoise(batch.inputs, batch.lengths, key=key)
     else:
-        logits = model(batch.inputs, batch.lengths, key=key)
-    asked = batch.labels >= 0
+        logits = model(batch.inputs, batch.lengths, at=at, key=key)
+    asked = labels >= 0
     weights = asked * (batch.weights[:, None] if asked.ndim == 2 else batch.weights)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch.labels, 0))
-    correct = jnp.argmax(logits, axis=-1) == batch.labels
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
+    correct = jnp.argmax(logits, axis=-1) == labels
     sums = Sums(jnp.sum(losses * weights), jnp.sum(correct * weights), jnp.sum(weights))
     return sums.loss + jnp.sum(reconstruction * weights), sums
 

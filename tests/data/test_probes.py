@@ -6,7 +6,7 @@ import pytest
 
 from configs import probes
 from gconv.data import tasks
-from gconv.data.generators.probes import PROBES
+from gconv.data.generators.probes import PROBES, answers
 from gconv.errors import UserError
 from gconv.training.match import spec_of
 from gconv.training.step import build_model
@@ -69,7 +69,8 @@ def test_ids_are_in_range_and_every_sequence_is_asked(name):
     ids = OPTIONS[name].get("vocabulary", 3)
     assert probe.inputs.shape == probe.labels.shape == (400, LENGTH)
     assert probe.inputs.min() >= 0 and probe.inputs.max() < ids and probe.labels.max() < ids
-    assert (probe.labels >= 0).any(axis=1).all()
+    asked = (probe.labels >= 0).sum(axis=1)
+    assert asked.min() >= 1 and asked.max() == answers(name, LENGTH, OPTIONS[name])
     assert len(np.unique(probe.inputs, axis=0)) > 390, "no two alike"
     assert (made(name, seed=1).inputs != probe.inputs).any()
 
@@ -152,16 +153,16 @@ def test_a_compressed_sequence_ends_in_the_token_that_holds_it():
     probe = made("compression")
     assert (probe.inputs[:, -1] == 8).all() and (probe.inputs[:, :-1] < 8).all() and (probe.labels[:, -1] == -1).all()
     assert tasks.spec("compression", 32, {"vocabulary": 9}).through_last
-    assert not tasks.spec("mqar", 32, {"vocabulary": 9}).through_last
+    assert not tasks.spec("recall", 32, {"vocabulary": 9}).through_last
 
 
 def test_splits_differ_and_are_the_same_whenever_they_are_made(tmp_path):
     config = probes.get_config("gconv,mqar,smoke")
     first, again = (tasks.load(**config.data, data_dir=str(tmp_path)) for _ in range(2))
     assert first.record == again.record and first.record["examples"] == {"train": 96, "validation": 32, "test": 32}
-    assert first.spec.every_position and first.spec.vocabulary == first.spec.classes == 64
+    assert first.spec.answers == 4 and first.spec.vocabulary == first.spec.classes == 64
     assert {split.inputs.dtype for split in first.splits.values()} == {np.dtype(np.uint8)}
-    assert tasks.spec("mqar", 64, {"vocabulary": 257}).dtype == np.uint16
+    assert tasks.spec("recall", 64, {"vocabulary": 257}).dtype == np.uint16
     assert (first.splits["validation"].inputs != first.splits["test"].inputs).any()
     config.data.limit = 8
     assert len(tasks.load(**config.data, data_dir=str(tmp_path)).splits["train"].labels) == 8

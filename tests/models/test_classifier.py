@@ -176,7 +176,7 @@ def test_denoising_tells_the_tokens_before_they_were_corrupted(mixer, documents,
     np.testing.assert_allclose(scores, model(seen.reshape(inputs.shape), lengths), atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"vocabulary": 0}, {"every_position": True}])
+@pytest.mark.parametrize("changes", [{"vocabulary": 0}, {"answers": 1}])
 def test_what_has_no_tokens_or_no_label_of_its_own_is_not_denoised(changes):
     with pytest.raises(ValueError, match="denoise is for sequences of tokens with one label"):
         classifier(*ATTENTION, denoise=0.3, **changes)
@@ -369,7 +369,7 @@ def test_interleaved_layers_have_the_other_mixer():
 
 @pytest.mark.parametrize("mixer", [GCONV, ATTENTION])
 def test_scores_of_every_position_are_the_head_of_its_own_features(mixer):
-    model = classifier(*mixer, every_position=True)
+    model = classifier(*mixer, answers=16)
     inputs, lengths = batch()
     scores = model(inputs, lengths)
     assert scores.shape == (4, 16, 3) and scores.dtype == jnp.float32
@@ -381,7 +381,7 @@ def test_scores_of_every_position_are_the_head_of_its_own_features(mixer):
 
 @pytest.mark.parametrize("mixer", [GCONV, ATTENTION])
 def test_a_decoder_sees_the_last_real_tokens_features_and_nothing_else(mixer):
-    model = classifier(*mixer, every_position=True, through_last=True)
+    model = classifier(*mixer, answers=16, through_last=True)
     inputs, lengths = batch()
     scores = model(inputs, lengths)
     assert scores.shape == (4, 16, 3)
@@ -391,7 +391,7 @@ def test_a_decoder_sees_the_last_real_tokens_features_and_nothing_else(mixer):
         last = model.decoder(features[row, length - 1][None], 16)
         np.testing.assert_allclose(scores[row], model.head(last)[0], atol=1e-6)
     assert len(np.unique(np.round(scores[0, :, 0], 6))) == 16, "a position's scores are its own"
-    assert model.flops(16).fft - classifier(*mixer, every_position=True).flops(16).fft == 2 * 16 * 8 * 8 * 2
+    assert model.flops(16).fft - classifier(*mixer, answers=16).flops(16).fft == 2 * 16 * 8 * 8 * 2
 
 
 def test_sinusoids_are_added_to_pixels_too():

@@ -7,7 +7,7 @@ Compression alone asks for the tokens themselves, of a decoder that sees the las
 Each function takes (rng, count, length, …) and returns `Sequences`; ValueError for options that don't fit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -220,6 +220,22 @@ PROBES: dict[str, Callable[..., Sequences]] = {
         *(majority, parity, memorization, compression),
     )
 }
+
+
+def answers(name: str, length: int, options: Mapping[str, Any]) -> int:
+    """The most positions of a sequence of that length that a probe labels; KeyError for an option that is missing."""
+    match name:
+        case "mqar" | "scattered_mqar":
+            return options["pairs"]
+        case "selective_copying":
+            return options["tokens"]
+        case "copying":
+            return (length - 1) // 2
+        case "memorization":
+            return length // 2
+        case "compression":
+            return length - 1
+    return 1
 
 
 def _require(fits: Any, message: str) -> None:
