@@ -16,7 +16,7 @@ class Batch(NamedTuple):
     """inputs (batch, length) of unsigned integers; lengths, labels (batch,) int32; weights (batch,) float32, 0 for
     padding rows.
 
-    Of pairs of sequences, inputs are (batch, 2, length) and lengths (batch, 2). Where every position is labelled,
+    Of pairs of sequences, inputs are (batch, 2, length) and lengths (batch, 2). Where positions are labelled,
     labels are (batch, length), and −1 where nothing is asked.
     """
 
