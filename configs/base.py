@@ -49,6 +49,7 @@ def base(mixer: str) -> ConfigDict:
                 "norm_first": True,
                 "positions": "none",
                 "dropout": 0.0,
+                "tied": False,  # whether scores of tokens are products with their embeddings, as in language models
                 "denoise": 0.0,  # share of tokens that training corrupts and reconstructs, beside the label; 0: none
                 "dtype": "float32",  # of activations and matrix multiplies; parameters are float32
             },

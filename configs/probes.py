@@ -10,8 +10,9 @@ selective_copying and compression, ours for the others; the block is one for all
 positions and no perceptron, but for the mixers that mix channels only there. For mqar only attention has those
 positions, as in Zoology. Convolutions and attention are causal; mlp_mixer, fnet, ssm, matrix and mlp_mixer_glu aren't,
 and see the later tokens too, among which no answer stands.
-Not as in their files: attention is rotary besides; embeddings aren't tied to the scores (Zoology, safari) nor dropped
-out; a rate where they choose one of three or four. mqar: batches of 256, not 512, and one of Zoology's two files of its
+For mqar, scattered_mqar, recall and induction scores are tied to the embeddings, as in Zoology and safari.
+Not as in their files: attention is rotary besides; embeddings aren't dropped out; a rate where they choose one of three
+or four. mqar: batches of 256, not 512, and one of Zoology's two files of its
 figure has four layers for all but attention. recall, induction: safari's blocks have a perceptron, its H3 no positions.
 selective_copying, memorization, compression: MAD has perceptrons, sixteen heads and no positions but rotary ones.
 
@@ -65,16 +66,19 @@ def mqar(config: ConfigDict) -> None:
     _data(config, "mqar", 64, 100_000, 3_000, vocabulary=8192, pairs=4, power=0.01, blanks=True)
     if config.mixer not in ("attention", "transformer"):
         config.model.positions = "none"
+    config.model.tied = True
     _training(config, batch_size=256, epochs=64)
 
 
 def scattered_mqar(config: ConfigDict) -> None:
     _data(config, "scattered_mqar", 64, 100_000, 3_000, vocabulary=8192, pairs=4)
+    config.model.tied = True
     _training(config, batch_size=256, epochs=64)
 
 
 def recall(config: ConfigDict) -> None:
     _data(config, "recall", 42, 5_000, 500, vocabulary=20)
+    config.model.tied = True
     _training(config, batch_size=32, epochs=400)
     config.model.features = 32
     config.optim.lr = config.optim.kernel_lr = 5e-4
@@ -82,6 +86,7 @@ def recall(config: ConfigDict) -> None:
 
 def induction(config: ConfigDict) -> None:
     _data(config, "induction", 31, 5_000, 500, vocabulary=20)
+    config.model.tied = True
     _training(config, batch_size=32, epochs=400)
     config.model.features = 32
     config.optim.lr = config.optim.kernel_lr = 5e-4
@@ -138,7 +143,9 @@ def small(config: ConfigDict) -> None:
     """Short sequences, few tokens, an example hardly ever twice, and one recipe.
 
     mqar with random tokens between pairs and queries, and positions for all: experiments/recall_gated.py has neither.
+    Scores have weights of their own everywhere.
     """
+    config.model.tied = False
     if "pairs" in config.data.options:
         config.data.length, config.data.options.vocabulary = 32, 128
     if "blanks" in config.data.options:

@@ -41,6 +41,8 @@ class Classifier(nnx.Module):
       positions: "none", or added to the embeddings "sinusoidal" (Vaswani et al. 2017, section 3.5) or "learnt" ones.
       dropout: where positions were added to embeddings (Vaswani et al. 2017, section 5.4), in the mixer and after each
         residual branch.
+      tied: scores are products with the tokens' embeddings (Press & Wolf 2017, arXiv:1608.05859), which start normal
+        with standard deviation .02, as do learnt positions (Radford et al. 2019); otherwise both with 1.
       denoise: the share of tokens that `denoise` corrupts; if it isn't 0 the model has a head for it, and an embedding
         of masked tokens.
       dtype: of activations and matrix multiplies; parameters and scores are float32, and FFTs but by `method="fused"`.
@@ -67,6 +69,7 @@ class Classifier(nnx.Module):
         norm_first: bool,
         positions: str,
         dropout: float,
+        tied: bool = False,
         denoise: float = 0.0,
         dtype: Any,
         rngs: nnx.Rngs,
@@ -81,15 +84,18 @@ class Classifier(nnx.Module):
                 "denoise is for sequences of tokens with one label: not for pixels, nor a label a position"
             )
         self.length, self.features, self.vocabulary, self.classes = length, features, vocabulary, classes
+        if tied and not (answers and vocabulary == classes):
+            raise ValueError("tied is for models that tell tokens, at each position")
         self.answers, self.sinusoidal = answers, positions == "sinusoidal"
         self.dtype, self.split = dtype, split
+        deviation = 0.02 if tied else 1.0
         if vocabulary:
-            init = nnx.initializers.normal(1.0 / np.sqrt(features) if self.sinusoidal else 1.0)
+            init = nnx.initializers.normal(1.0 / np.sqrt(features) if self.sinusoidal else deviation)
             ids = vocabulary + bool(denoise)  # the last one stands for a token that is masked
             self.embed: Any = nnx.Embed(ids, features, dtype=dtype, embedding_init=init, rngs=rngs)
         else:
             self.embed = Linear(1, features, layout="blc", axes=("intensity", "embed"), dtype=dtype, rngs=rngs)
-        learnt = jax.random.normal(rngs.params(), (length, features)) if positions == "learnt" else None
+        learnt = deviation * jax.random.normal(rngs.params(), (length, features)) if positions == "learnt" else None
         self.positions = None if learnt is None else nnx.Param(learnt)
         self.dropout = 0.0 if positions == "none" else dropout
 
@@ -116,7 +122,7 @@ class Classifier(nnx.Module):
         self.pairs = documents == 2
         self.compare = nnx.Linear(4 * features, features, rngs=rngs) if self.pairs else None
         self.decoder = Decoder(features, rngs=rngs) if through_last else None
-        self.head = nnx.Linear(features, classes, rngs=rngs)
+        self.head: Any = None if tied else nnx.Linear(features, classes, rngs=rngs)
         self.corrupted_share = denoise
         self.denoiser = nnx.Linear(features, vocabulary, dtype=dtype, rngs=rngs) if denoise else None
 
@@ -135,7 +141,8 @@ class Classifier(nnx.Module):
             x = _as_blc(x, layout)
             if self.decoder is not None:
                 x = self.decoder(x[jnp.arange(len(x)), lengths - 1], inputs.shape[1])
-            return self.head(x if at is None else jnp.take_along_axis(x, at[..., None], axis=1))
+            x = x if at is None else jnp.take_along_axis(x, at[..., None], axis=1)
+            return self.head(x) if self.head is not None else x @ self.embed.embedding[...].T
         return self._scores(mean_of_real_tokens(x, mask, layout))
 
     def denoise(self, inputs: jax.Array, lengths: jax.Array, *, key: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -573,11 +573,14 @@ def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
 
 def test_what_the_answer_says_of_reconstruction_is_in_the_records():
     cells, column = table.cells(grid.read_records("denoise", "small")), "Text for 2000 steps"
-    ahead, apart = difference(cells, "gconv, denoising", "gconv", column)
-    assert round(ahead) == 3 and not apart
-    denoising, plain = (cells[row, column].accuracies for row in ("gconv, denoising", "gconv"))
-    assert len(plain) == 3 and all(denoising[seed] > plain[seed] for seed in plain)
-    assert not cells["attention, modern, denoising", column].accuracies
+    for row, points, set_apart in (("gconv", 3, False), ("attention, modern", 2, True)):
+        denoising, plain = (cells[name, column].accuracies for name in (f"{row}, denoising", row))
+        ahead, apart = difference(cells, f"{row}, denoising", row, column)
+        assert round(ahead) == points and apart == set_apart
+        assert len(plain) == 3 and all(denoising[seed] > plain[seed] for seed in plain)
+    for how in ("", ", denoising"):
+        ahead, apart = difference(cells, f"gconv{how}", f"attention, modern{how}", column)
+        assert abs(ahead) < 1 and not apart
 
 
 def test_what_the_answer_says_of_what_holds_a_kernel_back_is_in_the_records():

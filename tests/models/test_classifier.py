@@ -380,6 +380,35 @@ def test_scores_of_every_position_are_the_head_of_its_own_features(mixer):
 
 
 @pytest.mark.parametrize("mixer", [GCONV, ATTENTION])
+def test_tied_scores_are_products_with_the_embeddings_which_learn_from_both(mixer):
+    model = classifier(*mixer, answers=2, classes=11, tied=True, positions="learnt", dropout=0.0)
+    inputs, lengths = batch()
+    x, layout, _ = model._encode(inputs, lengths, None)
+    table = model.embed.embedding[...]
+    np.testing.assert_allclose(
+        model(inputs, lengths), (x if layout == "blc" else jnp.swapaxes(x, 1, 2)) @ table.T, atol=1e-6
+    )
+    at = jnp.array([[3, 1], [0, 0], [15, 2], [4, 5]])
+    for row, two in enumerate(model(inputs, lengths, at=at)):
+        np.testing.assert_allclose(two, model(inputs, lengths)[row, at[row]], atol=1e-6)
+    assert np.std(table) == pytest.approx(0.02, rel=0.3) and np.std(model.positions[...]) == pytest.approx(
+        0.02, rel=0.3
+    )
+    grads = nnx.grad(lambda model: model(inputs, lengths)[0, 15, 10])(model)["embed"]["embedding"][...]
+    rows = set(np.flatnonzero(np.abs(grads).max(axis=1)))
+    assert {*np.unique(inputs[0][:16]), 10} >= rows and len(rows) > 3
+    untied = classifier(*mixer, answers=2, classes=11, positions="learnt", dropout=0.0)
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(nnx.state(m, nnx.Param))) for m in (model, untied)]
+    assert sizes[1] - sizes[0] == 8 * 11 + 11
+
+
+@pytest.mark.parametrize("changes", [{"answers": 2}, {"classes": 11}])
+def test_scores_of_what_is_no_token_are_not_tied(changes):
+    with pytest.raises(ValueError, match="tied is for models that tell tokens, at each position"):
+        classifier(*ATTENTION, tied=True, **changes)
+
+
+@pytest.mark.parametrize("mixer", [GCONV, ATTENTION])
 def test_a_decoder_sees_the_last_real_tokens_features_and_nothing_else(mixer):
     model = classifier(*mixer, answers=16, through_last=True)
     inputs, lengths = batch()
