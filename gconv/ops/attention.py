@@ -39,6 +39,7 @@ def attention(
 
 MOST_SCORES = 2**28  # 1 GiB of float32
 MOST_SCORES_ON_A_CPU = 2**18  # 1 MiB, which its caches hold
+SMALL_FROM = 256  # tokens: shorter sequences have hardly more scores than numbers in q, k and v
 LEAST_QUERIES = 32  # at a time: fewer spend their time on adding up the gradients of k and v
 MOST_FUSED = 128  # the largest head that cuDNN's attention takes on all GPUs that it runs on, from capability 8.0
 
@@ -54,7 +55,8 @@ def _of_scores(causal: bool, *operands: jax.Array) -> jax.Array:
     batch, length, heads, size = q.shape
     rows = [jnp.swapaxes(x, 1, 2).reshape(batch * heads, length, size) for x in (q, k, v)]
     rows += [jnp.repeat(mask, heads, axis=0) for mask in masks]
-    most = MOST_SCORES_ON_A_CPU if jax.default_backend() == "cpu" else MOST_SCORES
+    small = jax.default_backend() == "cpu" and length >= SMALL_FROM
+    most = MOST_SCORES_ON_A_CPU if small else MOST_SCORES
     queries = min(length, max(LEAST_QUERIES, most // length))
     at_once = max(1, most // (length * queries))
     if queries == length and at_once >= batch * heads:

@@ -68,6 +68,7 @@ def test_blocks_of_queries_make_the_same(causal, masked, monkeypatch):
     for backend, most in (("cpu", 4 * 11 * 11), ("cpu", 4 * 11), ("gpu", 4 * 11)):
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
         monkeypatch.setattr(module, "LEAST_QUERIES", 4)
+        monkeypatch.setattr(module, "SMALL_FROM", 11)
         monkeypatch.setattr(module, "MOST_SCORES_ON_A_CPU" if backend == "cpu" else "MOST_SCORES", most)
         jaxpr = str(jax.make_jaxpr(lambda *operands: module._full(*mask, *operands, causal=causal))(q, k, v))
         assert f"f32[{'4,11' if most > 44 else '1,4'},11]" in jaxpr
