@@ -352,12 +352,12 @@ def by_length(rows: list[dict[str, Any]]) -> str:
         "its sum, circular (PyTorch)": (PYTORCH_DIRECT, "circular"),
         "attention (PyTorch)": (PYTORCH_ATTENTION, ""),
         "attention (jax.nn)": ("jax.nn attention", ""),
-        "attention": (ATTENTION, ""),
+        "attention (here)": (ATTENTION, ""),
     }
     lines = [
         "| length | batch | "
         + " | ".join(f"{name}, ms" for name in shown)
-        + " | the fastest attention ÷ FFT, circular | memory / x: by FFT | attention |",
+        + " | the fastest attention ÷ FFT, circular | memory / x: by FFT | attention (here) |",
         "|---:|---:|" + "---:|" * (len(shown) + 3),
     ]
     for length in dict.fromkeys(row["length"] for row in rows):

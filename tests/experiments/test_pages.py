@@ -40,32 +40,37 @@ def test_what_the_answer_says_of_cost_is_in_the_records():
         ours = {row["boundary"]: row["gradient"] for row in here if row["method"] == "global_conv bcl"}
         assert len(ours) == 3 and ours["circular"] < min(attention), length
         causal = ours["causal"] / min(attention)
-        assert 0.85 < causal < 0.95 if length < 256 else causal < 0.35, length
+        assert 0.8 < causal < 0.87 if length < 64 else causal < 0.6, length
         timed = {row["method"]: row for row in here}
         if length < 65_536:
             direct, theirs = timed[operator.PYTORCH_DIRECT], timed[operator.PYTORCH_ATTENTION]
             forward, gradient = (direct[part] / theirs[part] for part in ("forward", "gradient"))
-            assert 0.25 < forward < 0.85
-            assert length < 256 or 3.15 < gradient < 6.45
+            assert 0.55 < forward < 0.95
+            assert length < 256 or 2.95 < gradient < 4.35
+        times = timed[operator.ATTENTION]["gradient"] / timed[operator.PYTORCH_ATTENTION]["gradient"]
+        assert 1.05 < times < 2.65
+        if "jax.nn attention" in timed:
+            times = timed[operator.ATTENTION]["gradient"] / timed["jax.nn attention"]["gradient"]
+            assert round(times, 1) == 1.4 if length == 16 else 0.75 < times < 0.95
         if length in (1024, 65_536):
             times = attention[-1] / ours["circular"]
-            assert round(times, -1 if length > 1024 else 0) == {1024: 22, 65_536: 750}[length]
+            assert round(times, -1 if length > 1024 else 0) == {1024: 28, 65_536: 850}[length]
     assert operator.by_length(rows) == (RECORDS / "benchmark/by_length.md").read_text()
     steps = json.loads((RECORDS / "benchmark/step.json").read_text())["rows"]
-    for length, times in ((512, 10), (1024, 17)):
+    for length, times in ((512, 8), (1024, 12)):
         of = {row["model"]: row["seconds"] for row in steps if row["length"] == length and "task" not in row}
         assert round(of["attention"] / of["gconv"]) == times
     by_task: dict[str, dict[str, float]] = {}
     for row in steps:
         if "task" in row:
             by_task.setdefault(row["task"], {})[row["model"]] = row["seconds"]
-    for task, times in (("pathx", 131), ("image", 11), ("pathfinder", 12)):
+    for task, times in (("pathx", 51), ("image", 10), ("pathfinder", 9)):
         assert round(by_task[task]["attention"] / by_task[task]["gconv"]) == times
     places = {task: sorted(of, key=lambda model: of[model]) for task, of in by_task.items()}
     assert {order[0] for order in places.values()} == {"mlp_mixer", "gconv_plain"}
     assert max(order.index("gconv") for order in places.values()) == 3
     timed = {row["method"]: row["gradient"] for row in rows if row["length"] == 1024}
-    assert 2.4 < timed["jax.nn attention"] / timed[operator.PYTORCH_ATTENTION] < 2.6
+    assert round(timed[operator.ATTENTION] / timed[operator.PYTORCH_ATTENTION], 1) == 2.2
 
 
 def test_what_the_answer_says_of_a_layer_with_its_dense_layers_is_in_the_record():
@@ -97,15 +102,15 @@ def test_what_the_readme_says_of_the_operators_speed_is_in_the_record():
     short, long = (16, 64, 256), (1024, 4096, 16_384, 65_536)
     assert max(ratios("global_conv bcl", (*pytorch, *naive), "gradient", long).values()) < 1
     behind = {cell for cell, of in ratios("global_conv bcl", pytorch, "gradient", short).items() if of > 1}
-    assert {length for length, _ in behind} == {64, 256}
+    assert behind == {(64, "bidirectional")}
     forward = ratios("global_conv bcl", pytorch, "forward", (*short, *long))
-    assert [cell for cell, of in forward.items() if of < 1] == [(16, "bidirectional")]
+    assert [cell for cell, of in forward.items() if of < 1] == [(16, "bidirectional"), (256, "bidirectional")]
     assert {round(of, 1) for of in ratios("global_conv blc", naive, "gradient", long, ["circular"]).values()} == {
         0.7,
         0.8,
         0.9,
     }
-    for way, lengths, low, high in (("", long, 1.5, 2.8), (", a device a core", long[:-1], 1.8, 2.5)):
+    for way, lengths, low, high in (("", long, 1.7, 2.5), (", a device a core", long[:-1], 2.0, 2.3)):
         times = [
             timed[length, boundary, f"global_conv bcl{way}"]["gradient"]
             / timed[length, "circular", f"global_conv bcl{way}"]["gradient"]
@@ -114,12 +119,12 @@ def test_what_the_readme_says_of_the_operators_speed_is_in_the_record():
         ]
         assert (round(min(times), 1), round(max(times), 1)) == (low, high)
     few, by_fft = (timed[65_536, "circular", f"global_conv {way}bcl, 4 taps"]["gradient"] for way in ("shift ", ""))
-    assert round(few / by_fft, 1) == 1.4
+    assert round(few / by_fft, 1) == 1.1
     attention = timed[1024, "", operator.PYTORCH_ATTENTION]["gradient"]
     of = [
         attention / timed[1024, way, "global_conv bcl"]["gradient"] for way in ("circular", "bidirectional", "causal")
     ]
-    assert list(map(round, of)) == [22, 13, 14]
+    assert list(map(round, of)) == [28, 12, 16]
 
 
 def test_what_the_answer_says_of_heads_is_in_the_records():
@@ -164,7 +169,7 @@ def test_what_the_answer_says_of_memory_is_in_the_records():
     assert {round(fft) for length, (fft, *_) in of_x.items() if length > 16} == {5} and of_x[16][0] < 5.6
     assert {round(direct) for _, direct, *_ in of_x.values()} == {35}
     assert round(of_x[1024][2]) == 134 and round(of_x[65_536][2], -2) == 8200
-    assert (round(of_x[4096][3]), round(of_x[65_536][3])) == (57, 11)
+    assert {round(of_x[length][3]) for length in of_x if length > 64} == {9, 10}
     rows = json.loads((RECORDS / "benchmark/ops.json").read_text())["rows"]
     of_sides: dict[bool, set[int]] = {True: set(), False: set()}
     for row in rows:
