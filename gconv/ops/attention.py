@@ -83,10 +83,11 @@ def _of_queries(
 ) -> jax.Array:
     """Of one head: q (queries, size), which begin at position `first`, k and v (length, size), mask (length,)."""
     scores = jnp.matmul(q, k.T, preferred_element_type=jnp.promote_types(q.dtype, jnp.float32))
+    never = 0.5 * jnp.finfo(scores.dtype).min  # not −∞: where nothing may be attended to, that would be no number
     if mask is not None:
-        scores = jnp.where(mask, scores, -jnp.inf)
+        scores = jnp.where(mask, scores, never)
     if causal:
-        scores = jnp.where(jnp.arange(len(k)) <= first + jnp.arange(len(q))[:, None], scores, -jnp.inf)
+        scores = jnp.where(jnp.arange(len(k)) <= first + jnp.arange(len(q))[:, None], scores, never)
     # Divided by their sum after the product with v, which is smaller; any shift of a row's scores gives the same.
     shifted = scores - jax.lax.stop_gradient(jnp.max(scores, axis=1, keepdims=True))
     weights = jnp.exp(shifted * q.shape[1] ** -0.5)

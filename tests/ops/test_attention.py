@@ -53,6 +53,13 @@ def test_derivatives_and_batches_are_those_of_the_plain_function(causal, masked)
         np.testing.assert_allclose(mine, expected, atol=1e-5)
 
 
+def test_a_sequence_without_tokens_makes_no_nan():
+    q = jnp.ones((2, 4, 1, 2))
+    mask = jnp.array([[0, 0, 0, 0], [1, 1, 0, 0]], bool)
+    y, pull = jax.vjp(lambda q: attention(q, q, q, mask), q)
+    assert jnp.isfinite(y).all() and jnp.isfinite(pull(q)[0]).all()
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 def test_blocks_of_queries_make_the_same(causal, masked, monkeypatch):
