@@ -12,8 +12,8 @@ positions, as in Zoology. Convolutions and attention are causal; mlp_mixer, fnet
 and see the later tokens too, among which no answer stands.
 For mqar, scattered_mqar, recall and induction scores are tied to the embeddings, as in Zoology and safari.
 Not as in their files: attention is rotary besides; embeddings aren't dropped out; a rate where they choose one of three
-or four. mqar: batches of 256, not 512, and one of Zoology's two files of its
-figure has four layers for all but attention. recall, induction: safari's blocks have a perceptron, its H3 no positions.
+or four. mqar: batches of 256, not 512, and one of Zoology's two files of its figure has four layers for all but
+attention. recall, induction: safari's blocks have a perceptron, its H3 no positions.
 selective_copying, memorization, compression: MAD has perceptrons, sixteen heads and no positions but rotary ones.
 
 published test accuracy (%): mqar: attention about 100 at every width, gated convolutions less the longer and the more

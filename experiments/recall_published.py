@@ -3,7 +3,8 @@
     python -m experiments.run recall_published --preset= --workdir=runs
 
 Four pairs in 64 tokens of 8,192 kinds, 100,000 sequences, two layers of width 64 (Arora et al. 2023, figure 2): all as
-in configs/probes.py, but for 8 passes in the place of 64. The full setting is the one that was run.
+in configs/probes.py, but for 8 passes in the place of 64. That is the full setting; the small one is smaller than the
+title says. Not run yet.
 """
 
 from experiments.grid import Part, Table, rates

@@ -27,7 +27,7 @@ class Spec(NamedTuple):
     vocabulary: int  # number of token ids; 0 for intensities
     documents: int = 1  # sequences of an example: 1, or the 2 of a pair, which are padded to one length
     answers: int = 0  # the most positions of an example that have a label; 0 if the example has one
-    through_last: bool = False  # and whether it is to be told from the last position's features alone
+    through_last: bool = False  # whether they are to be told from the last position's features alone
 
     @property
     def dtype(self) -> np.dtype:

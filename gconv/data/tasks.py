@@ -173,6 +173,7 @@ def _generate(name: str, length: int, limit: int, options: Mapping[str, Any]) ->
         except (TypeError, ValueError) as error:
             raise UserError(f"config.data.options of {name}: {error}") from error
         made_for = spec(name, length, options)  # after it, which says what doesn't fit
+        assert (made.labels >= 0).sum(axis=1).max() <= made_for.answers, f"probes.answers says too few of {name}"
         inputs = made.inputs.astype(made_for.dtype)
         splits[split], guess = Split(inputs, np.full(count, length, np.int32), made.labels), made.guess
         digest.update(made.inputs.tobytes() + made.labels.tobytes())

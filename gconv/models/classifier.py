@@ -31,7 +31,7 @@ class Classifier(nnx.Module):
       documents: sequences of an example, 1 or 2.
       answers: if it isn't 0, every position has scores of its own, in place of the sequence, and training asks for them
         at that many positions of an example at most.
-      through_last: and whether they are decoded from the last real token's features alone. See `Decoder`.
+      through_last: whether those are decoded from the last real token's features alone. See `Decoder`.
       vocabulary: the number of token ids, or 0 for pixels: intensities 0..255, taken as numbers in [−1, 1].
       layers, features: the stack's depth and width.
       mlp_ratio: hidden units of each block's perceptron, in multiples of features; 0 for none.
@@ -42,7 +42,8 @@ class Classifier(nnx.Module):
       dropout: where positions were added to embeddings (Vaswani et al. 2017, section 5.4), in the mixer and after each
         residual branch.
       tied: scores are products with the tokens' embeddings (Press & Wolf 2017, arXiv:1608.05859), which start normal
-        with standard deviation .02, as do learnt positions (Radford et al. 2019); otherwise both with 1.
+        with standard deviation .02, as do learnt positions; otherwise both with 1. With sinusoidal positions either
+        way with 1/√features.
       denoise: the share of tokens that `denoise` corrupts; if it isn't 0 the model has a head for it, and an embedding
         of masked tokens.
       dtype: of activations and matrix multiplies; parameters and scores are float32, and FFTs but by `method="fused"`.
@@ -133,8 +134,8 @@ class Classifier(nnx.Module):
 
         inputs (batch, length) integers, lengths (batch,) the number of real tokens of each, at its beginning; for pairs
         (batch, 2, length) and (batch, 2). A token's value never marks padding: a black pixel is a pixel. at (batch, n)
-        are the positions whose scores are wanted, all by default: (batch, n, classes), in that order. ValueError if
-        inputs are longer than the model.
+        are the positions whose scores are wanted, all by default: (batch, n, classes), in that order; a model without
+        answers has none. ValueError if inputs are longer than the model.
         """
         x, layout, mask = self._encode(_sequences(inputs), lengths.reshape(-1), key)
         if self.answers:
@@ -212,10 +213,10 @@ class Classifier(nnx.Module):
         return x
 
     def flops(self, length: int) -> cost.Flops:
-        """Of one example: both sequences of a pair, and of positions those that training asks for."""
+        """Of one example: both sequences of a pair, and scores of every position, as a call has them by default."""
         embed = cost.NONE if self.vocabulary else cost.dense(length, 1, self.features)
         tower = sum((block.flops(length) for block in self.blocks), embed)
-        head = cost.dense(self.answers or 1, self.features, self.classes)
+        head = cost.dense(length if self.answers else 1, self.features, self.classes)
         if self.decoder is not None:
             head += cost.dense(length, self.features, 2 * self.features)
         if self.compare is None:

@@ -18,8 +18,8 @@ def attention(
     q, k, v (batch, length, heads, size), floating; mask (batch, length) bool, True at the keys that may be attended to,
     which come first and are at least one; causal: to no later key.
     Returns (batch, length, heads, size). The scores are normalised in float32. More than MOST_SCORES of them, or on a
-    CPU than its caches hold, are taken some heads or queries at a time, and again in the gradient, so that memory grows
-    with the length, not with its square.
+    CPU from SMALL_FROM tokens on more than MOST_SCORES_ON_A_CPU, are taken some heads or queries at a time, and again
+    in the gradient, so that memory grows with the length, not with its square.
     On NVIDIA's GPUs, from Ampere on, bfloat16 and float16 are cuDNN's fused attention instead (Dao 2023), with its own
     gradient, whose last bits may differ from run to run; second derivatives of that are not to be had.
 
@@ -38,7 +38,7 @@ def attention(
 
 
 MOST_SCORES = 2**28  # 1 GiB of float32
-MOST_SCORES_ON_A_CPU = 2**18  # 1 MiB, which its caches hold
+MOST_SCORES_ON_A_CPU = 2**18  # 1 MiB, which its caches hold; and LEAST_QUERIES are more from 8,192 tokens on
 SMALL_FROM = 256  # tokens: shorter sequences have hardly more scores than numbers in q, k and v
 LEAST_QUERIES = 32  # at a time: fewer spend their time on adding up the gradients of k and v
 MOST_FUSED = 128  # the largest head that cuDNN's attention takes on all GPUs that it runs on, from capability 8.0
@@ -66,15 +66,21 @@ def _of_scores(causal: bool, *operands: jax.Array) -> jax.Array:
     return jnp.swapaxes(y.reshape(batch, heads, length, size), 1, 2)
 
 
-def _in_blocks(causal: bool, queries: int, q: jax.Array, *rest: jax.Array) -> jax.Array:
+def _in_blocks(causal: bool, queries: int, q: jax.Array, k: jax.Array, v: jax.Array, *mask: jax.Array) -> jax.Array:
     """Attention of one head, (length, size), some queries at a time, whose scores the gradient makes again."""
-    length, size = q.shape
-    of_queries = jax.checkpoint(functools.partial(_of_queries, causal))
+    (length, size), dtype = q.shape, q.dtype
+
+    @jax.checkpoint
+    def of_block(first: int | jax.Array, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return _of_queries(causal, first, q, k.astype(dtype), v.astype(dtype), *mask)
+
     if queries == length:
-        return of_queries(0, q, *rest)
+        return of_block(0, q, k, v)
+    # Their gradients are summed over all blocks, of which bfloat16 would lose what comes late.
+    k, v = (x.astype(jnp.promote_types(dtype, jnp.float32)) for x in (k, v))
     blocks = -(-length // queries)
     q = jnp.pad(q, ((0, blocks * queries - length), (0, 0))).reshape(blocks, queries, size)
-    y = jax.lax.map(lambda block: of_queries(*block, *rest), (queries * jnp.arange(blocks), q))
+    y = jax.lax.map(lambda block: of_block(*block, k, v), (queries * jnp.arange(blocks), q))
     return y.reshape(-1, size)[:length]
 
 

@@ -63,7 +63,7 @@ def test_a_sequence_without_tokens_makes_no_nan():
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 def test_blocks_of_queries_make_the_same(causal, masked, monkeypatch):
-    q, k, v, dy = jax.random.normal(jax.random.key(0), (4, 2, 11, 3, 4))
+    q, k, v, dy = jax.random.normal(jax.random.key(0), (4, 2, 11, 3, 5))
     mask = (jnp.arange(11) < jnp.array([[11], [7]]),) if masked else ()
 
     def value_and_gradients():
@@ -81,6 +81,19 @@ def test_blocks_of_queries_make_the_same(causal, masked, monkeypatch):
         assert f"f32[{'4,11' if most > 44 else '1,4'},11]" in jaxpr
         for mine, expected in zip(value_and_gradients(), whole, strict=True):
             np.testing.assert_allclose(mine, expected, atol=1e-5)
+
+
+def test_the_gradients_of_many_blocks_are_summed_in_float32(monkeypatch):
+    q, k, v, dy = jax.random.normal(jax.random.key(0), (4, 1, 1024, 1, 8))
+    monkeypatch.setattr(module, "LEAST_QUERIES", 2)
+    monkeypatch.setattr(module, "MOST_SCORES_ON_A_CPU", 2)
+
+    def gradients(dtype):
+        operands = (a.astype(dtype) for a in (q, k, v))
+        return jax.vjp(lambda *a: module._of_scores(False, *a), *operands)[1](dy.astype(dtype))
+
+    for exact, rounded in zip(gradients(jnp.float32), gradients(jnp.bfloat16), strict=True):
+        assert jnp.linalg.norm(rounded.astype(jnp.float32) - exact) < 0.01 * jnp.linalg.norm(exact)
 
 
 def test_the_memory_of_a_long_attention_does_not_grow_with_its_square():
