@@ -13,6 +13,5 @@ TABLE = Table(
     },
     columns={"ListOps": Part("listops"), "Image": Part("image")},
     sweep=with_norms(rates(3e-3, 1e-2)),
-    note="The width of the same time was measured where the runs were made, beside an attention that took longer"
-    " on a CPU than it does since.",
+    note="The width of the same time was measured where the runs were made.",
 )

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +18,10 @@ from gconv.models.classifier import Classifier
 from gconv.training import sharding
 from gconv.training.optim import make_optimizer
 from gconv.training.step import build_model, initialize, make_train_step
+from gconv.training.timing import medians
 
 WIDEST = 16  # times the reference's width
-FAR = 0.3  # a match is none beyond this share of the goal
+FAR = 0.3  # a match is none beyond this share of the reference's figure
 
 
 def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
@@ -31,13 +31,7 @@ def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
     "time" of a training step, measured here and now. Widths are even, multiples of 8 if the reference is 128 or wider,
     and heads divide them. UserError if no width comes near the figure.
     """
-    figures: dict[str, Callable[[ConfigDict], float]] = {
-        "parameters": parameters,
-        "flops": lambda c: _model(c).flops(c.data.length).fft,
-        "flops_direct": lambda c: _model(c).flops(c.data.length).direct,
-        "time": seconds_a_step,
-    }
-    of, goal = figures[figure], figures[figure](reference)
+    share = share_of_time(reference) if figure == "time" else _share_of(FIGURES[figure], reference)
     heads = [options.get("heads", 1) for options in (config.model.mixer_options, config.model.interleave.mixer_options)]
     unit = math.lcm(8 if reference.model.features >= 128 else 2, *(2 * h for h in heads))
 
@@ -45,24 +39,24 @@ def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
     def at(units: int) -> float:
         wider = ConfigDict(config.to_dict())
         wider.model.features = units * unit
-        return of(wider)
+        return share(wider)
 
-    # Figures grow with the width, linearly to quadratically: where their roots' line meets the goal's is a step away.
+    # Figures grow with the width, linearly to quadratically: where their roots' line meets 1 is a step away.
     low, high = 0, max(1, reference.model.features // unit)
-    while at(high) < goal:
+    while at(high) < 1:
         low, high = high, 2 * high
         if high * unit > WIDEST * reference.model.features:
-            raise UserError(f"config: no width of {config.mixer} has the {figure} of {reference.mixer}, {goal:,.0f}")
+            raise UserError(f"config: no width of {config.mixer} has the {figure} of {reference.mixer}")
     while high - low > 1:
         below, above = (math.sqrt(at(units)) if units else 0.0 for units in (low, high))
-        middle = low + round((high - low) * (math.sqrt(goal) - below) / (above - below))
+        middle = low + round((high - low) * (1 - below) / (above - below))
         middle = min(max(middle, low + 1), high - 1)
-        low, high = (middle, high) if at(middle) < goal else (low, middle)
-    best = min(filter(None, (low, high)), key=lambda units: abs(at(units) - goal))
-    if abs(at(best) - goal) > FAR * goal:
+        low, high = (middle, high) if at(middle) < 1 else (low, middle)
+    best = min(filter(None, (low, high)), key=lambda units: abs(at(units) - 1))
+    if abs(at(best) - 1) > FAR:
         raise UserError(
-            f"config: {config.mixer} has at best {at(best):,.0f} {figure}, at width {best * unit};"
-            f" {reference.mixer} has {goal:,.0f}"
+            f"config: {config.mixer} has at best {at(best):.2f} times the {figure} of {reference.mixer}, at width"
+            f" {best * unit}"
         )
     return unit * best
 
@@ -80,15 +74,31 @@ def parameters(config: ConfigDict) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(_model(config), nnx.Param)))
 
 
-def seconds_a_step(config: ConfigDict) -> float:
-    """The median of five training steps on random data."""
-    run, _ = compiled_step(config, config.batch_size)
-    taken = []
-    for _ in range(7):
-        began = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - began)
-    return float(np.median(taken[2:]))
+FIGURES: dict[str, Callable[[ConfigDict], float]] = {
+    "parameters": parameters,
+    "flops": lambda config: _model(config).flops(config.data.length).fft,
+    "flops_direct": lambda config: _model(config).flops(config.data.length).direct,
+}
+
+
+def _share_of(figure: Callable[[ConfigDict], float], reference: ConfigDict) -> Callable[[ConfigDict], float]:
+    theirs = figure(reference)
+    return lambda config: figure(config) / theirs
+
+
+def share_of_time(reference: ConfigDict) -> Callable[[ConfigDict], float]:
+    """How long a training step of a config takes, in units of one of the reference, which is timed anew beside it.
+
+    Both take turns, so that what else the machine does slows both down.
+    """
+    theirs, _ = compiled_step(reference, reference.batch_size)
+
+    def share(config: ConfigDict) -> float:
+        ours, _ = compiled_step(config, config.batch_size)
+        taken = medians({"ours": ours, "theirs": theirs}, rounds=9, seconds=10)
+        return taken["ours"] / taken["theirs"]
+
+    return share
 
 
 def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], dict[str, jax.Array]], dict[str, int]]:

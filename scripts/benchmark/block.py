@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from gconv.training.match import compiled_step
-from scripts.benchmark.timing import medians
+from gconv.training.timing import medians
 from scripts.benchmark.training_step import Shape, config_of
 
 LENGTHS = (16, 64, 256, 1024, 4096, 16_384, 65_536)

@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments import grid, lra
 from gconv.training.match import compiled_step
-from scripts.benchmark.timing import medians
+from gconv.training.timing import medians
 
 
 def measure(columns: Sequence[str] | None, rounds: int, seconds: float, most_bytes: float) -> list[dict[str, Any]]:

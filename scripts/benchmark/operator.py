@@ -15,8 +15,8 @@ from gconv.ops import cost, global_conv
 from gconv.ops.attention import attention
 from gconv.ops.convolution import BOUNDARIES, LAYOUTS, METHODS, fused_length
 from gconv.progress import say
+from gconv.training.timing import medians
 from scripts.benchmark import rivals
-from scripts.benchmark.timing import medians
 
 LENGTHS = (16, 64, 256, 1024, 4096, 16384, 65536)
 CHANNELS, HEAD_SIZE = 64, 32

@@ -10,7 +10,7 @@ from gconv.data import tasks
 from gconv.data.dataset import Split
 from gconv.data.pipeline import TrainBatches
 from gconv.training.match import compiled_step
-from scripts.benchmark.timing import medians
+from gconv.training.timing import medians
 
 BATCH, EXAMPLES = 64, 4096
 TRAINED = 4  # examples of the model's batch: on a CPU more are hardly faster, and Path-X needs the memory

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from configs import base
 from gconv.data import tasks
 from gconv.training.match import compiled_step, match
+from gconv.training.timing import medians
 from scripts.benchmark import rivals
-from scripts.benchmark.timing import medians
 
 
 class Shape(NamedTuple):

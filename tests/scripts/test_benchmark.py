@@ -11,8 +11,8 @@ from configs import base
 from experiments import lra
 from gconv.data.dataset import Split
 from gconv.ops.convolution import BOUNDARIES, global_conv
+from gconv.training.timing import medians
 from scripts.benchmark import block, full_setting, operator, pipeline, rivals, training_step
-from scripts.benchmark.timing import medians
 
 RECORDS = Path(__file__).parents[2] / "experiments/records/benchmark"
 

@@ -7,7 +7,7 @@ from flax import nnx
 
 from configs import listops, pathx, probes, text
 from gconv.errors import UserError
-from gconv.training import match
+from gconv.training import match, timing
 from gconv.training.step import build_model
 
 FIGURES = {
@@ -61,22 +61,38 @@ def test_only_time_needs_a_device():
     subprocess.run([sys.executable, "-c", f"{made}; {started}"], check=True)
 
 
-def test_a_match_in_time_takes_the_width_of_the_same_time(monkeypatch):
-    monkeypatch.setattr(match, "seconds_a_step", lambda made: made.model.features * (2 if made.mixer == "gconv" else 3))
+def test_a_match_in_time_takes_the_width_of_the_same_time_and_times_both_in_turn(monkeypatch):
+    turns = []
+
+    def compiled_step(made, batch_size):
+        """A clock that runs ever slower, as on a machine that gets busier."""
+
+        def run():
+            turns.append(made.mixer)
+            clock[0] += made.model.features * (2 if made.mixer == "gconv" else 3) * 1.01 ** len(turns)
+
+        return run, {}
+
+    clock = [0.0]
+    monkeypatch.setattr(match, "compiled_step", compiled_step)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     assert listops.get_config("gconv,small,match=time").model.features == 48
+    assert turns[4:8] == ["gconv", "attention"] * 2  # after two turns each to warm up
 
 
 def test_a_figure_out_of_reach_is_named(monkeypatch):
-    monkeypatch.setattr(match, "parameters", lambda made: 10**9 if made.mixer == "attention" else made.model.features)
-    with pytest.raises(UserError, match="no width of fnet has the parameters of attention, 1,000,000,000"):
+    monkeypatch.setitem(
+        match.FIGURES, "parameters", lambda made: 10**9 if made.mixer == "attention" else made.model.features
+    )
+    with pytest.raises(UserError, match="no width of fnet has the parameters of attention"):
         listops.get_config("fnet,small,match=parameters")
 
 
 def test_a_match_that_is_none_is_named(monkeypatch):
-    monkeypatch.setattr(
-        match, "parameters", lambda made: 100 if made.mixer == "attention" else 140 + made.model.features
+    monkeypatch.setitem(
+        match.FIGURES, "parameters", lambda made: 100 if made.mixer == "attention" else 140 + made.model.features
     )
-    with pytest.raises(UserError, match="fnet has at best 142 parameters, at width 2; attention has 100"):
+    with pytest.raises(UserError, match=r"fnet has at best 1\.42 times the parameters of attention, at width 2"):
         listops.get_config("fnet,small,match=parameters")
 
 
@@ -124,5 +140,6 @@ def test_the_order_of_names_does_not_matter_and_none_is_dropped():
         pathx.get_config("attention,side64,match=parameters")
 
 
-def test_a_step_on_random_data_is_timed():
-    assert match.seconds_a_step(listops.get_config("gconv,smoke")) > 0
+def test_steps_on_random_data_are_timed():
+    reference = listops.get_config("attention,smoke")
+    assert 0 < match.share_of_time(reference)(listops.get_config("gconv,smoke")) < 100
