@@ -550,6 +550,18 @@ def test_what_the_answer_says_of_recall_with_gates_is_in_the_records():
     assert round(100 * max(beyond)) == 10
 
 
+def test_what_the_answer_says_of_recall_at_its_published_size_is_in_the_records():
+    cells = table.cells(grid.read_records("recall_published", "full"))
+    found = {row: cell.accuracies for (row, _), cell in cells.items() if cell.accuracies}
+    assert {row: [round(100 * of) for of in accuracies.values()] for row, accuracies in found.items()} == {
+        "gconv, gated, rate 0.002": [19],
+        "gconv, gated, rate 0.006": [25],
+        "attention, rate 0.0005": [91],
+        "attention, rate 0.002": [53],
+    }
+    assert {column for _, column in cells} == {"16 passes"}
+
+
 def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
     cells = table.cells(grid.read_records("recipe", "small"))
     on = {row: cell for (row, column), cell in cells.items() if column == "ListOps"}
