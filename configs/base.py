@@ -452,7 +452,8 @@ def smoke(config: ConfigDict) -> None:
 def small(config: ConfigDict, length: int) -> None:
     """One block and one recipe for every mixer, small enough that two cores carry a whole table.
 
-    Of a recipe that is named with it its kernel, activation and losses stay.
+    Of a recipe that is named with it its kernel, activation, positions, losses and mirrored pictures stay, and its
+    schedule and moments; not its norms and their place.
     """
     config.data.length = length
     config.steps = 600

@@ -116,10 +116,10 @@ def _start(run: grid.Run, table: grid.Table, root: Path, cores: list[int], data_
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ}
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / ".compiled"))  # seeds share their programs
-    command = [sys.executable, "-m", "gconv.main", *arguments(_settled(run, root), table, root, data_dir)]
     mine = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores or mine)  # a child inherits it
+    os.sched_setaffinity(0, cores or mine)  # children inherit it
     try:
+        command = [sys.executable, "-m", "gconv.main", *arguments(_settled(run, root), table, root, data_dir)]
         with (folder / "log.txt").open("a") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
     finally:
@@ -137,7 +137,12 @@ def _settled(run: grid.Run, root: Path) -> grid.Run:
     if path is None:
         return run
     if not path.exists():
-        write_json(path, grid.config_of(run).model.features)
+        command = [sys.executable, "-m", "experiments.width", json.dumps(run._asdict())]
+        timing = subprocess.run(command, capture_output=True, text=True)
+        if timing.returncode:
+            reason = (timing.stderr.strip().splitlines() or [f"{grid.CRASHED} {timing.returncode}"])[-1]
+            raise UserError(f"{run.column} | {run.row}: its width wasn't found: {reason.removeprefix('error: ')}")
+        write_json(path, int(timing.stdout))
     overrides = {**run.overrides, "model.features": read_json(path)}
     return run._replace(config=run.config.removesuffix(",match=time"), overrides=overrides)
 
@@ -216,10 +221,13 @@ def print_commands(table: grid.Table, preset: str, root: Path, data_dir: str) ->
 def _by_cost_model(config: str, overrides: str) -> float | None:
     """Seconds that a run should take on one H200, by its config and, in JSON, the row's and the column's fields.
 
-    None for a mixer whose traffic the model doesn't know. What a sweep changes, a norm or a rate, costs nothing.
+    None for a mixer whose traffic the model doesn't know, and where a width is yet to be timed. What a sweep changes, a
+    norm or a rate, costs nothing.
     """
     from experiments import lra  # with the model, which few calls need
 
+    if config.endswith(",match=time"):
+        return None
     try:
         made = grid.config_of(grid.Run("", "", 0, {}, config, json.loads(overrides)))
         return 3600 * lra.hours(lra.training(made), lra.DEVICES["one H200"])

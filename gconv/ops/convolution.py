@@ -35,15 +35,16 @@ def global_conv(
       layout: "blc", or "bcl", which FFTs take without a transpose and so faster.
       method: "fft" multiplies spectra, O(L log L) a channel, in float32 (float64 for float64 input);
         "matmul" does so too, with each transform as two matrix products of full precision, O(L √L) a channel: for a
-        TPU, where it hasn't been timed (it takes 4 to 19 times as long as "fft" on 2 CPU cores, 2 to 5 on an H100);
+        TPU, where it hasn't been timed (it takes 6 to 21 times as long as "fft" on 2 CPU cores, 2 to 5 on an H100);
         "fused" does so in one Pallas kernel for a GPU (`gconv.ops.fused`), for lengths that are a power of two from 256
         to 16384 (of float32, more than 4096 don't fit an H100), to which others are padded, but around a circle; it
         reads and writes x's dtype, and is interpreted elsewhere. Beside the norms of x and kernel its error is
         bfloat16's rounding; around a circle it takes two rows as one, so that what isn't finite in one spoils the
         other, and inside a `jax.shard_map` it wants `check_vma=False`;
         "shift" adds K shifted copies of x, O(L K); "direct" is `jax.lax.conv_general_dilated`, O(L K);
-        "matrix" multiplies by the L × L mixing matrix, O(L²) a channel; "auto" picks the fastest of "fft", "shift",
-        "matrix" and, for bfloat16 on a GPU like an H100, "fused" (`fastest_method`).
+        "matrix" multiplies by the L × L mixing matrix, O(L²) a channel; "auto" picks what is fastest
+        forward and backward on the whole, of "fft", "shift", "matrix" and, for bfloat16 on a GPU like an H100, "fused"
+        (`fastest_method`).
 
     Returns:
       y: of x's shape and dtype.
@@ -144,9 +145,9 @@ def fused_length(length: int, boundary: str) -> int:
     return padded if padded <= LONGEST_FUSED and (padded == length or boundary != "circular") else 0
 
 
-# Forward and gradient on 2 CPU cores, layout "bcl", lengths 16 to 16384: shifting takes 0.7 to 1.1 times the time of
-# the FFT at 4 taps, 1.2 to 2.3 at 8, 2.4 to 4.1 at 16, at 65536 1.4, 2.8 and 4.3; forward alone 0.1 to 0.4 at 4 and 8;
-# `direct` 6 to 19 at 4 (experiments/records/benchmark/ops.md).
+# Forward and gradient on 2 CPU cores, layout "bcl", lengths 16 to 65536: shifting takes 0.8 to 1.3 times the time of
+# the FFT at 4 taps, 1.4 to 3.2 at 8, 3.0 to 7.8 at 16; forward alone 0.1 to 0.7 at any of them; `direct` 8 to 20 at 4
+# (experiments/records/benchmark/ops.md).
 MOST_SHIFTS = 4
 # On an H100, float32, lengths 256 to 16384: 0.2 at 4 taps, 0.2 to 0.3 at 8, 0.3 to 0.5 at 16; `direct` 2 to 2.5 at 4.
 # These are of an earlier form of `_shift`, which summed a tap's gradient at once.
@@ -155,7 +156,7 @@ MOST_SHIFTS_ON_GPU = 16
 # 1.0 to 1.8 at 16.
 MOST_SHIFTS_BESIDE_FUSED = 8
 # On 2 CPU cores, 64 channels, batches of 32 to 8192: the matrix takes 0.3 to 0.9 of the FFT's time up to length 16, 0.5
-# to 1.3 at 32 and 0.5 to 2.7 from 48 to 64; in the benchmark's record, of 4096 rows, 1.11 at 16. Not chosen on
+# to 1.3 at 32 and 0.5 to 2.7 from 48 to 64; in the benchmark's record, of 4096 rows, 0.95 at 16. Not chosen on
 # accelerators, where it hasn't been timed.
 LONGEST_MATRIX = 16
 

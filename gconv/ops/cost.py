@@ -14,7 +14,7 @@ from gconv.ops.spectral import plan
 
 
 class Flops(NamedTuple):
-    """Of one sequence, with its global convolutions computed as they are run here, and by their defining sum."""
+    """Of one sequence, with its global convolutions computed as they are run on a CPU, and by their defining sum."""
 
     fft: float  # few taps are shifted instead (`gconv.ops.convolution`)
     direct: float

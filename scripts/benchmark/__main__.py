@@ -1,8 +1,8 @@
 """Measures speed: python -m scripts.benchmark ops|block|step|full|data [--output=DIR]
 
-ops   global_conv, every boundary, layout and method, over length 16 to 65,536, beside the convolutions and the
-      attention of JAX and (where it is installed) PyTorch: time forward and with gradient, GB/s, memory, error against
-      float64; on a CPU also with the batch split over the cores, a device each
+ops   global_conv, every boundary in both layouts and its other methods around a circle, over length 16 to 65,536,
+      beside the convolutions and the attention of JAX and (where it is installed) PyTorch: time forward and with
+      gradient, GB/s, memory, error against float64; on a CPU also with the batch split over the cores, a device each
 block training steps of one layer of gconv and of attention, with their dense layers, over the same lengths
 step  whole training steps of gconv, of attention and of the same gconv block in PyTorch; and of every mixer at the
       shape of every task, at equal parameters. On a CPU the cores are two devices

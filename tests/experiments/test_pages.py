@@ -118,8 +118,15 @@ def test_what_the_readme_says_of_the_operators_speed_is_in_the_record():
             for boundary in ("causal", "bidirectional")
         ]
         assert (round(min(times), 1), round(max(times), 1)) == (low, high)
-    few, by_fft = (timed[65_536, "circular", f"global_conv {way}bcl, 4 taps"]["gradient"] for way in ("shift ", ""))
-    assert round(few / by_fft, 1) == 1.1
+    few, lengths = "global_conv shift bcl, 4 taps", (*short, *long)
+    few = ratios(few, ["global_conv bcl, 4 taps"], "gradient", lengths, ["circular"])
+    assert {length: round(of, 1) for (length, _), of in few.items() if of > 1} == {16: 1.3, 1024: 1.2, 65_536: 1.1}
+    assert (f"{min(few.values()):.1f}", f"{max(few.values()):.1f}") == ("0.8", "1.3")  # as the operator's code says
+    for part, behind in (("gradient", {"causal": 1.0, "bidirectional": 1.4}), ("forward", {"bidirectional": 1.1})):
+        found = ratios("global_conv blc", naive, part, (*short, *long))
+        assert {cell: round(of, 1) for cell, of in found.items() if of > 0.99} == {
+            (65_536, boundary): of for boundary, of in behind.items()
+        }
     attention = timed[1024, "", operator.PYTORCH_ATTENTION]["gradient"]
     of = [
         attention / timed[1024, way, "global_conv bcl"]["gradient"] for way in ("circular", "bidirectional", "causal")

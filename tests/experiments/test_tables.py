@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import depth, grid, run, table
+from experiments import depth, grid, run, table, width
 from experiments.grid import Part, Table
 from gconv.errors import UserError
+from gconv.training import match
 from gconv.training.match import parameters
 
 ROOT = Path(__file__).parents[2]
@@ -436,15 +437,43 @@ def test_depths_have_equal_parameters(preset):
     assert max(counts) / min(counts) < 1.08
 
 
-def test_a_run_of_the_same_time_has_one_width(tmp_path, monkeypatch):
+def test_a_run_of_the_same_time_has_one_width_that_a_process_of_its_own_finds(tmp_path, monkeypatch):
     table = SMALL._replace(rows={"c": Part("gconv,match=time")}, sweep=({},))
     runs = [r for _, _, points in grid.runs(table, "small") for r in points[0]]
-    monkeypatch.setattr(run.grid, "config_of", lambda r: ConfigDict({"model": {"features": 40 + r.seed}}))
+    monkeypatch.setattr(run.subprocess, "run", lambda command, **_: timed(width=40 + json.loads(command[-1])["seed"]))
     for r in runs:
         r.folder(tmp_path).mkdir(parents=True)
         assert "--config.model.features=40" in run._settled(r, tmp_path).command(tmp_path)
         assert "--config=configs/listops.py:gconv,small" in run._settled(r, tmp_path).command(tmp_path)
     assert run._settled(runs[0]._replace(config="configs/listops.py:gconv"), tmp_path).overrides == runs[0].overrides
+
+
+def timed(width):
+    return subprocess.CompletedProcess([], 0, stdout=f"{width}\n", stderr="")
+
+
+def test_a_width_that_is_not_found_is_named(tmp_path):
+    r = grid.Run("a", "ListOps", 0, {}, "configs/listops.py:conv,small,match=time", {})
+    with pytest.raises(UserError, match=r"ListOps \| a: its width wasn't found: .*conv"):
+        run._settled(r, tmp_path)
+
+
+def test_the_process_that_times_prints_the_width(monkeypatch, capsys):
+    """As many devices as the run will have, before anything is timed."""
+    monkeypatch.setattr(width.sharding, "split_over_cores", lambda config: print(config.batch_size))
+    monkeypatch.setattr(
+        grid, "config_of", lambda r: ConfigDict({"batch_size": 6, "model": {"features": len(r.config)}})
+    )
+    r = grid.Run("a", "ListOps", 0, {}, "configs/listops.py:gconv,match=time", {})
+    width.main(["width", json.dumps(r._asdict())])
+    assert capsys.readouterr().out == f"6\n{len(r.config)}\n"
+
+
+def test_a_dry_run_times_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(match, "compiled_step", lambda *_: pytest.fail("a step was compiled"))
+    table = SMALL._replace(rows={"c": Part("gconv,match=time")}, sweep=({},))
+    run.print_missing(table, "listed", "", tmp_path)
+    assert "seed 0: unknown" in capsys.readouterr().out
 
 
 def test_runs_whose_width_is_timed_are_not_listed_for_others(tmp_path, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from gconv.ops import headwise, spectral
 from gconv.ops.attention import attention
-from gconv.ops.convolution import BOUNDARIES, global_conv
+from gconv.ops.convolution import BOUNDARIES, fastest_method, global_conv
 from gconv.ops.partitioning import cache_by_name
 from tests.multidevice.hlo import collectives, gathered_shapes
 
@@ -75,6 +75,17 @@ def test_few_taps_ask_for_no_more_than_their_neighbours(boundary, spec):
     alone = jax.jit(value_and_gradients(boundary, "auto"))(*map(np.asarray, arrays))
     for mine, expected in zip(compiled(*arrays), alone, strict=True):
         np.testing.assert_allclose(mine, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("name", SHARDINGS)
+@pytest.mark.parametrize("length, taps, rule", [(LENGTH, 3, "shift"), (16, None, "matrix")])
+def test_the_fastest_method_of_few_taps_and_of_few_tokens_gathers_nothing(boundary, name, length, taps, rule):
+    assert fastest_method(taps or length, length, jnp.float32, boundary) == rule
+    x, kernel, dy = operands(boundary, *SHARDINGS[name], length=length)
+    kernel = kernel[:taps]
+    compiled = jax.jit(value_and_gradients(boundary, "auto")).lower(x, kernel, dy).compile()
+    assert collectives(compiled) == ({} if name == "channels" else {"all-reduce": 1})
 
 
 def test_matrix_products_gather_nothing_either():

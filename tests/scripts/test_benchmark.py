@@ -180,7 +180,8 @@ def test_bad_arguments_end_in_one_line(arguments, message):
 
 
 @pytest.mark.parametrize("name, module", [
-    ("ops", operator), ("step", training_step), ("data", pipeline), ("h100/ops", operator), ("h100/first/ops", operator)
+    ("ops", operator), ("step", training_step), ("block", block), ("data", pipeline), ("h100/ops", operator),
+    ("h100/first/ops", operator),
 ])  # fmt: skip
 def test_published_tables_are_those_of_their_records(name, module):
     record = json.loads((RECORDS / f"{name}.json").read_text())
@@ -190,7 +191,8 @@ def test_published_tables_are_those_of_their_records(name, module):
     assert name not in ("ops", "h100/ops") or operator.crossovers(record["rows"]) in published
     if name == "h100/first/ops":  # of code that has changed, so its goals are not the project's
         return
-    assert record["goals"] == [list(goal) for goal in module.bars(record["rows"])]
+    goals = module.bars(record["rows"]) if module is not block else []
+    assert record["goals"] == [list(goal) for goal in goals]
     for what, ratio, bound in record["goals"]:
         assert f"| {what} | {ratio:.3g} | {bound:.3g} | {'met' if ratio <= bound else 'MISSED'} |" in published
 
