@@ -3,8 +3,8 @@
 FLOPs (`gconv.ops.cost`) of the forward pass of one layer for one token, width 256. Tokens are mixed by attention or by
 the question's circular convolution, computed directly or by FFT. First the mixing alone, then with the mixer's own
 dense layers (attention's four projections, gconv's gated linear unit), then with the block's perceptron of four times
-the width. Beside that the least memory traffic of each operation, on batches of the tasks' lengths, and the memory that
-its value and gradients take as compiled.
+the width. Beside that the FLOPs of each operation as compiled and its least memory traffic, and the memory that its
+value and gradients take.
 """
 
 import functools
@@ -28,9 +28,13 @@ LENGTHS = [2**i for i in range(4, 17)]
 METHODS = ("attention", "direct", "FFT")
 WITH = ("mixing alone", "with its dense layers", "with the perceptron")
 FACTORS = (2, 12, 24)  # layers; 12 or 24 are the question's
-MEMORY_LENGTHS = [4**i for i in range(2, 9)]
-TASK_LENGTHS = (1024, 2048, 4096, 16384)
+COMPILED_LENGTHS = [4**i for i in range(2, 9)]
 BATCH, HIDDEN, ITEMSIZE, HEAD_SIZE = 16, 256, 4, 32
+
+
+def all_scores(length: int) -> int:
+    """The batch whose scores are compiled at once."""
+    return 1 if length > 16384 else BATCH  # XLA of jax 0.12 crashes where an array has half a trillion scores
 
 
 def flops(length: int) -> dict[str, list[float]]:
@@ -97,12 +101,13 @@ def compiled_flops(length: int) -> dict[str, float]:
     def perceptron(x: jax.Array, up: jax.Array, down: jax.Array) -> jax.Array:
         return jnp.maximum(x @ up, 0) @ down
 
-    rows, of_heads = (BATCH, FEATURES, length), (BATCH, length, FEATURES // HEAD_SIZE, HEAD_SIZE)
+    rows, at_once = (BATCH, FEATURES, length), all_scores(length)
+    of_heads = (at_once, length, FEATURES // HEAD_SIZE, HEAD_SIZE)
     return {
         "global convolution by FFT": convolution("fft"),
         "global convolution by its sum": convolution("direct"),
         # All its scores at once, as JAX has it: XLA counts a loop over blocks of queries as one turn of it.
-        "attention": counted(jax.nn.dot_product_attention, of_heads, of_heads, of_heads),
+        "attention": BATCH // at_once * counted(jax.nn.dot_product_attention, of_heads, of_heads, of_heads),
         f"token perceptron of {HIDDEN} units": counted(perceptron, rows, (length, HIDDEN), (HIDDEN, length)),
         f"dense layer {FEATURES} → {FEATURES}": counted(jnp.matmul, (BATCH * length, FEATURES), (FEATURES, FEATURES)),
     }
@@ -127,7 +132,7 @@ def compiled_memory(length: int) -> dict[str, int]:
         f = functools.partial(global_conv, boundary="circular", layout="bcl", method=method)
         return taken(f, (BATCH, FEATURES, length), (FEATURES, length))
 
-    at_once = 1 if length > 16384 else BATCH  # XLA of jax 0.12 crashes where an array has half a trillion scores
+    at_once = all_scores(length)
     return {
         "convolution by FFT, circular": convolution("fft"),
         "convolution by its sum, circular": convolution("direct"),
@@ -141,10 +146,10 @@ def measure() -> dict[str, Any]:
         "lengths": {str(length): flops(length) for length in LENGTHS},
         "fft_pays_from": fft_pays_from(),
         "operations": {
-            str(length): {name: list(both) for name, both in operations(length).items()} for length in TASK_LENGTHS
+            str(length): {name: list(both) for name, both in operations(length).items()} for length in COMPILED_LENGTHS
         },
-        "compiled": {str(length): compiled_flops(length) for length in TASK_LENGTHS},
-        "memory": {str(length): compiled_memory(length) for length in MEMORY_LENGTHS},
+        "compiled": {str(length): compiled_flops(length) for length in COMPILED_LENGTHS},
+        "memory": {str(length): compiled_memory(length) for length in COMPILED_LENGTHS},
     }
 
 
@@ -207,9 +212,9 @@ def table(record: dict[str, Any]) -> str:
         "Memory with the gradients, by XLA's account of its program for a CPU, in units of the layer's input x:",
         "",
     ]
-    names = list(record["memory"][str(MEMORY_LENGTHS[0])])
+    names = list(record["memory"][str(COMPILED_LENGTHS[0])])
     lines += ["| length | x, MB | " + " | ".join(names) + " |", "|---:|---:|" + "---:|" * len(names)]
-    for length in MEMORY_LENGTHS:
+    for length in COMPILED_LENGTHS:
         x = BATCH * length * FEATURES * ITEMSIZE
         cells = [f"{record['memory'][str(length)][name] / x:,.1f}" for name in names]
         lines.append(f"| {length:,} | {x / 1e6:,.1f} | " + " | ".join(cells) + " |")

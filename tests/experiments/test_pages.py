@@ -891,3 +891,18 @@ def test_what_is_said_of_the_fused_kernels_later_form_is_in_its_record():
     assert [ratio["bidirectional", length] for length in (8192, 16384)] == [0.7, 1.5]
     assert ratio["circular", 4096] == 0.4
     assert all(error < 2e-3 for row in rows for error in row["errors"])
+
+
+def test_what_the_answer_says_of_compiled_flops_is_in_the_record():
+    record = json.loads((RECORDS / "cost/cost.json").read_text())
+    more = {
+        int(length): {name: of / record["operations"][length][name][0] for name, of in compiled.items()}
+        for length, compiled in record["compiled"].items()
+    }
+    by_fft, attention = "global convolution by FFT", "attention"
+    assert all(round(of[attention], 2) == 1.04 for of in more.values())
+    assert {round(of[by_fft], 1) for length, of in more.items() if length <= 1024} <= {1.5, 1.6}
+    assert {round(of[by_fft], 1) for length, of in more.items() if length >= 4096} == {2.0}
+    for length, times in ((1024, 25), (65_536, 820)):
+        compiled = record["compiled"][str(length)]
+        assert round(compiled[attention] / compiled[by_fft], -1 if times > 100 else None) == times
