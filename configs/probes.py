@@ -19,7 +19,7 @@ selective_copying, memorization, compression: MAD has perceptrons, sixteen heads
 published test accuracy (%): mqar: attention about 100 at every width, gated convolutions less the longer and the more
 pairs (Arora et al. 2023). recall, induction: attention and H3 above 97 (Fu et al. 2023). selective_copying, of 4,096
 tokens: selection 97.0, H3 with Hyena 30.1, S4 without gates 18.3 (Gu & Dao 2023, table 1).
-expected time: the published settings have not been run here.
+expected time: mqar took gates two hours on one core; the other published settings have not been run to their end here.
   :MIXER,PROBE,small  a minute or two on one core, for the table in experiments/probes.py.
 """
 

@@ -544,6 +544,15 @@ def test_what_the_answer_says_of_recall_with_gates_is_in_the_records():
     assert [round(100 * score) for score in sorted(gconv.accuracies.values())] == [33, 45, 47]
     assert not difference(table.cells(records), "gconv, gated", "gconv, perceptron", "MQAR")[1]
     assert len(attention.accuracies) == 3 and min(attention.accuracies.values()) > 0.999
+    longer = table.cells(grid.read_records("recall_longer", "small"))
+    twice, first = longer["gconv, gated, no perceptron", "MQAR with blanks"], longer["gconv", "MQAR"].results[0]
+    assert [round(100 * score) for score in sorted(twice.accuracies.values())] == [83, 83, 90, 95, 96]
+    least = table.cells(grid.read_records("recall", "small"))["attention", "MQAR"].results[0]
+    assert (
+        round(twice.results[0]["parameters"] / least["parameters"])
+        == 10
+        < round(first["parameters"] / least["parameters"])
+    )
     rates = {row: rate for (row, _), rate in chosen_rates(records).items()}
     assert (rates["gconv, gated"], rates["gconv, perceptron"]) == (0.002, 0.006)
     parameters = [cell.results[0]["parameters"] for cell in (gconv, gated)]
@@ -559,14 +568,18 @@ def test_what_the_answer_says_of_recall_with_gates_is_in_the_records():
 
 def test_what_the_answer_says_of_recall_at_its_published_size_is_in_the_records():
     cells = table.cells(grid.read_records("recall_published", "full"))
-    found = {row: cell.accuracies for (row, _), cell in cells.items() if cell.accuracies}
-    assert {row: [round(100 * of) for of in accuracies.values()] for row, accuracies in found.items()} == {
-        "gconv, gated, rate 0.002": [19],
-        "gconv, gated, rate 0.006": [25],
-        "attention, rate 0.0005": [91],
-        "attention, rate 0.002": [53],
+    found = {
+        cell: [round(100 * of) for of in made.accuracies.values()] for cell, made in cells.items() if made.accuracies
     }
-    assert {column for _, column in cells} == {"16 passes"}
+    assert found == {
+        ("gconv, gated, rate 0.002", "16 passes"): [19],
+        ("gconv, gated, rate 0.006", "16 passes"): [25],
+        ("attention, rate 0.0005", "16 passes"): [91],
+        ("attention, rate 0.002", "16 passes"): [53],
+        ("gconv, gated, rate 0.006", "64 passes"): [92],
+    }
+    steps = [cells["gconv, gated, rate 0.006", f"{passes} passes"].results[0]["steps"] for passes in (16, 64)]
+    assert steps == [6_250, 25_000]
 
 
 def test_what_the_answer_says_of_rates_norms_and_positions_is_in_the_records():
