@@ -1,6 +1,6 @@
 """Recall at the smallest size of the published figure, for a quarter of its passes and for all of them.
 
-    python -m experiments.run recall_published --preset= --workdir=runs    # half an hour a run on one core, or two
+    python -m experiments.run recall_published --preset= --workdir=runs    # on one core half an hour or two hours a run
 
 Four pairs in 64 tokens of 8,192 kinds, 100,000 sequences, two layers of width 64 (Arora et al. 2023, figure 2): all as
 in configs/probes.py, but for a column of 16 passes in the place of 64. That is the full setting; the small one is

@@ -31,6 +31,7 @@ def test_the_files_and_commands_it_names_exist():
     pods = (ROOT / "docs/pods.md").read_text()
     for path in re.findall(r"`((?:configs|scripts|experiments|gconv|tests)/[\w/.]+)", README + pods):
         assert (ROOT / path).exists(), path
+    assert not re.search(r"^(python -m|scripts/|source )", README, re.M)  # a command on a line of its own is indented
     for module in re.findall(r"python -m ([\w.]+)", README):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module

@@ -38,6 +38,9 @@ def test_the_record_has_every_cell_and_every_loss_fell():
     cells = {(row["task"], row["model"]) for row in record["rows"]}
     assert cells == {(task, model) for task in lra.CONFIGS for model in lra.TABLE.rows}
     made = {(column, row): grid.config_of(points[0][0]) for row, column, points in grid.runs(lra.TABLE, "")}
+    assert len(cells) == 30 and sorted(len(row["losses"]) for row in record["rows"]) == [2] + 29 * [
+        3
+    ]  # says the README
     for row in record["rows"]:
         assert row["losses"][-1] < row["losses"][0], row
         config = made[row["task"], row["model"]]

@@ -118,8 +118,8 @@ def test_what_the_readme_says_of_the_operators_speed_is_in_the_record():
             for boundary in ("causal", "bidirectional")
         ]
         assert (round(min(times), 1), round(max(times), 1)) == (low, high)
-    few, lengths = "global_conv shift bcl, 4 taps", (*short, *long)
-    few = ratios(few, ["global_conv bcl, 4 taps"], "gradient", lengths, ["circular"])
+    shifted, by_fft = "global_conv shift bcl, 4 taps", ["global_conv bcl, 4 taps"]
+    few = ratios(shifted, by_fft, "gradient", (*short, *long), ["circular"])
     assert {length: round(of, 1) for (length, _), of in few.items() if of > 1} == {16: 1.3, 1024: 1.2, 65_536: 1.1}
     assert (f"{min(few.values()):.1f}", f"{max(few.values()):.1f}") == ("0.8", "1.3")  # as the operator's code says
     for part, behind in (("gradient", {"causal": 1.0, "bidirectional": 1.4}), ("forward", {"bidirectional": 1.1})):
@@ -545,14 +545,10 @@ def test_what_the_answer_says_of_recall_with_gates_is_in_the_records():
     assert not difference(table.cells(records), "gconv, gated", "gconv, perceptron", "MQAR")[1]
     assert len(attention.accuracies) == 3 and min(attention.accuracies.values()) > 0.999
     longer = table.cells(grid.read_records("recall_longer", "small"))
-    twice, first = longer["gconv, gated, no perceptron", "MQAR with blanks"], longer["gconv", "MQAR"].results[0]
+    twice = longer["gconv, gated, no perceptron", "MQAR with blanks"]
     assert [round(100 * score) for score in sorted(twice.accuracies.values())] == [83, 83, 90, 95, 96]
     least = table.cells(grid.read_records("recall", "small"))["attention", "MQAR"].results[0]
-    assert (
-        round(twice.results[0]["parameters"] / least["parameters"])
-        == 10
-        < round(first["parameters"] / least["parameters"])
-    )
+    assert round(twice.results[0]["parameters"] / least["parameters"]) == 10
     rates = {row: rate for (row, _), rate in chosen_rates(records).items()}
     assert (rates["gconv, gated"], rates["gconv, perceptron"]) == (0.002, 0.006)
     parameters = [cell.results[0]["parameters"] for cell in (gconv, gated)]
