@@ -21,8 +21,8 @@ from experiments import grid, lra
 from gconv import cli
 from gconv.errors import UserError
 from gconv.progress import say
-from gconv.training.match import compiled_step
 from gconv.training.metrics import device_name, memory_here, read_json, write_json
+from gconv.training.timing import compiled_step
 
 RECORD = "full_setting.json"
 # A warm-up's first steps would hardly move anything, and the full rates without one leap to and fro.

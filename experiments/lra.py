@@ -29,9 +29,8 @@ from gconv import cli
 from gconv.errors import UserError
 from gconv.models.mixers import Attention, PointwiseGlobalConv
 from gconv.ops import cost
-from gconv.training.match import spec_of
 from gconv.training.metrics import read_json
-from gconv.training.step import build_model
+from gconv.training.step import build_model, spec_of
 
 CONFIGS = {
     "ListOps": listops,

@@ -6,7 +6,7 @@ is the mixed second difference f₁₁ − f₁₀ − f₀₁ + f₀₀, their 
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from flax import nnx
 
 from gconv.data.dataset import Split
 from gconv.data.generators import listops
+from gconv.data.pipeline import evaluation_batches
 from gconv.models.classifier import Classifier
 
 KINDS = (range(1, 1 + len(listops.OPERATORS)), range(len(listops.VOCABULARY) - 10, len(listops.VOCABULARY)))
@@ -108,21 +109,12 @@ def scores_of(model: Classifier) -> Scores:
     graphdef, params = nnx.split(model)
 
     def scores(inputs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        parts = [
-            np.asarray(_scores(graphdef, params, *batch))[: min(BATCH, len(lengths) - start)]
-            for start, batch in _batches(inputs, lengths)
-        ]
-        return np.concatenate(parts)
+        split = Split(inputs, lengths, np.zeros(len(lengths), np.int32))
+        batches = evaluation_batches(split, BATCH)
+        parts = [np.asarray(_scores(graphdef, params, batch.inputs, batch.lengths)) for batch in batches]
+        return np.concatenate(parts)[: len(lengths)]
 
     return scores
-
-
-def _batches(inputs: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
-    """Batches of one size, the last filled up with its first row."""
-    for start in range(0, len(lengths), BATCH):
-        rows = np.arange(start, start + BATCH)
-        rows = np.where(rows < len(lengths), rows, start)
-        yield start, (inputs[rows], lengths[rows])
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -29,6 +29,7 @@ from absl import flags
 
 from experiments import grid
 from gconv import cli
+from gconv.cores import usable_cores
 from gconv.errors import UserError
 from gconv.progress import say
 from gconv.training.metrics import in_use, read_json, write_json
@@ -80,7 +81,7 @@ def run_all(table: grid.Table, preset: str, root: Path, jobs: int, data_dir: str
     for folder in (run.folder(root) for _, _, points in grid.runs(table, preset) for run in itertools.chain(*points)):
         if not in_use(folder):
             (folder / "failed").unlink(missing_ok=True)
-    cores = sorted(os.sched_getaffinity(0))
+    cores = usable_cores()
     shares = [cores[i::jobs] for i in range(jobs)]
     active: dict[int, tuple[grid.Run, subprocess.Popen, float]] = {}  # by share
     taken: list[float] = []
@@ -116,19 +117,24 @@ def _start(run: grid.Run, table: grid.Table, root: Path, cores: list[int], data_
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ}
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / ".compiled"))  # seeds share their programs
-    mine = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores or mine)  # children inherit it
+    mine = usable_cores()
+    _stay_on(cores or mine)  # children inherit it
     try:
         command = [sys.executable, "-m", "gconv.main", *arguments(_settled(run, root), table, root, data_dir)]
         with (folder / "log.txt").open("a") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
     finally:
-        os.sched_setaffinity(0, mine)
+        _stay_on(mine)
+
+
+def _stay_on(cores: list[int]) -> None:
+    if hasattr(os, "sched_setaffinity"):  # macOS has no such thing
+        os.sched_setaffinity(0, cores)
 
 
 def _width(run: grid.Run, root: Path) -> Path | None:
-    """Where the width of a run's cell is kept, if it is found by timing."""
-    return run.folder(root).parent / "width.json" if run.config.endswith(",match=time") else None
+    """Where the width of a run's cell, of all points of a sweep alike, is kept if it is found by timing."""
+    return run._replace(swept={}).folder(root).parent / "width.json" if run.config.endswith(",match=time") else None
 
 
 def _settled(run: grid.Run, root: Path) -> grid.Run:
@@ -267,7 +273,7 @@ def define_flags() -> None:
     flags.DEFINE_string("preset", "small", "of the configs; empty for the full setting")
     flags.DEFINE_string("output", None, "folder for what is measured of the trained models; none for the runs' own")
     flags.DEFINE_list("columns", None, "only these of the table's columns")
-    flags.DEFINE_integer("jobs", len(os.sched_getaffinity(0)), "runs at a time", lower_bound=1)
+    flags.DEFINE_integer("jobs", len(usable_cores()), "runs at a time, 1 if all want one accelerator", lower_bound=1)
     flags.DEFINE_string("data_dir", "data", "folder of the prepared data sets")
     flags.DEFINE_bool("dry_run", False, "list the missing runs and their hours, and run nothing")
     flags.DEFINE_bool("commands", False, "print the missing runs' commands, and run nothing")

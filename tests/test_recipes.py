@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from gconv.training.match import parameters, spec_of
+from gconv.training.match import parameters
 from gconv.training.optim import schedule as optimizer_schedule
-from gconv.training.step import build_model
+from gconv.training.step import build_model, spec_of
 
 # Layers, width, norm and whether it comes first, dropout; rate, kernels' rate, weight decay; batch, steps, warm-up;
 # squash, kernel dropout.

@@ -153,3 +153,7 @@ def test_the_command(tmp_path):
     assert "none/page.html can't be written: No such file" in failed.stderr
     with pytest.raises(UserError, match=f"{tmp_path} holds no run that has started: it has no config"):
         runs.read([folder, str(tmp_path)])
+    for other in ("[1]", "{}"):
+        (tmp_path / "config.json").write_text(other)
+        with pytest.raises(UserError, match=f"{tmp_path} holds no run: its config.json isn't one of gconv's"):
+            runs.read([str(tmp_path)])

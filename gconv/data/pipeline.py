@@ -35,7 +35,9 @@ class TrainBatches:
 
     def __init__(self, split: Split, batch_size: int, seed: int, rows: np.ndarray | slice = ALL):
         self.split, self._rows = split, rows
-        self._order = grain.MapDataset.range(len(split.labels)).shuffle(seed=seed).repeat().batch(batch_size)
+        # Grain shuffles epoch e by seed + e: of seeds that lie side by side each would have the next one's epochs.
+        far_apart = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        self._order = grain.MapDataset.range(len(split.labels)).shuffle(seed=far_apart).repeat().batch(batch_size)
 
     def examples(self, step: int) -> np.ndarray:
         """(batch,) the examples of the whole batch of a step."""

@@ -103,6 +103,7 @@ def load(
             raise UserError(f"config.data: pool, mirror and validation_is_test are for tasks; {name} is a probe")
         return _generate(name, length, limit, options)
     task = TASKS[name]
+    _require_variant(name, variant)
     if pool != 1 and (pool < 1 or task.vocabulary):
         raise UserError(f"config.data.pool must be at least 1, and 1 for {name} unless it is of images; got {pool}")
     if mirror and task.vocabulary:
@@ -161,6 +162,8 @@ def spec(name: str, length: int, options: Mapping[str, Any]) -> Spec:
 
 def _generate(name: str, length: int, limit: int, options: Mapping[str, Any]) -> Dataset:
     """The splits of a probe, the same whenever they are made. UserError for options that it doesn't take."""
+    if not {"train", "held_out"} <= set(options):
+        raise UserError(f"config.data.options of {name} must have train and held_out, as in configs/probes.py")
     counts = {split: options["train" if split == "train" else "held_out"] for split in SPLITS}
     if min(counts.values()) < 1:
         raise UserError(f"config.data.options of {name}: train and held_out must be at least 1; got {counts}")
@@ -170,7 +173,7 @@ def _generate(name: str, length: int, limit: int, options: Mapping[str, Any]) ->
         count = min(count, limit or count)
         try:
             made = PROBES[name](np.random.default_rng(seed), count, length, **rest)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise UserError(f"config.data.options of {name}: {error}") from error
         made_for = spec(name, length, options)  # after it, which says what doesn't fit
         assert (made.labels >= 0).sum(axis=1).max() <= made_for.answers, f"probes.answers says too few of {name}"
@@ -241,9 +244,7 @@ def prepare(name: str, variant: str, data_dir: str, source: str | None = None) -
     leaves a whole set or none. What a long generation had finished is kept beside it, and not made again.
     """
     task = TASKS[name]
-    variants = [config.name for config in task.builder.BUILDER_CONFIGS] or [""]
-    if variant not in variants:
-        raise UserError(f"{name} has no variant {variant!r}; it has {', '.join(variants) or 'none'}")
+    _require_variant(name, variant)
     folder = _folder(task, variant, data_dir)
     if _exists(folder):
         made_from = manifest(name, variant, data_dir)["source"]
@@ -310,6 +311,12 @@ def examples(name: str, variant: str, data_dir: str, split: str) -> Iterator[Exa
     """Yields the examples of a prepared split whole and in order, as they are stored."""
     task = TASKS[name]
     yield from _read(task, _builder(task, variant, data_dir), split)
+
+
+def _require_variant(name: str, variant: str) -> None:
+    variants = [config.name for config in TASKS[name].builder.BUILDER_CONFIGS] or [""]
+    if variant not in variants:
+        raise UserError(f"{name} has no variant {variant!r}; it has {', '.join(variants) or 'none'}")
 
 
 def _builder(task: Task, variant: str, data_dir: str) -> Builder:
@@ -394,9 +401,8 @@ def _pack(name: str, split: str, examples: Iterable[Example], count: int, length
             continue
         for j, sequence in enumerate(example[0]):
             if len(sequence) > length and not task.truncate:
-                raise UserError(
-                    f"{name}: {split} example {i} has length {len(sequence)}; config.data.length is {length}"
-                )
+                allowed = "config.data.length" if task.vocabulary else "config.data.length × config.data.pool²"
+                raise UserError(f"{name}: {split} example {i} has length {len(sequence)}; {allowed} is {length}")
             lengths[i, j] = min(len(sequence), length)
             inputs[i, j, : lengths[i, j]] = np.frombuffer(sequence, np.uint8, lengths[i, j])
         labels[i] = example[1]
@@ -430,4 +436,6 @@ def _locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             say(f"waiting for another process that prepares data ({path})")
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(f"{path} can't be locked: {error.strerror}") from error
         yield

@@ -14,6 +14,7 @@ ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "silu": jax.nn.silu, "identity
 
 
 def activation_of(name: str) -> Callable[[jax.Array], jax.Array]:
+    """The nonlinearity of a name in ACTIVATIONS, of arrays of any shape. ValueError for another name."""
     if name not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {name!r}")
     return ACTIVATIONS[name]

@@ -35,6 +35,7 @@ class Block(nnx.Module):
         self.mixer = mixer
         self.layout = mixer.layout
         self.mixer_norm = NORMS[norm](features, layout=self.layout, dtype=dtype)
+        activation_of(activation)  # raises for an unknown one, also where there is no perceptron
         self.has_mlp = mlp_features > 0
         if self.has_mlp:
             self.mlp = MLP(features, mlp_features, activation=activation, layout=self.layout, dtype=dtype, rngs=rngs)

@@ -100,6 +100,14 @@ class Classifier(nnx.Module):
         self.positions = None if learnt is None else nnx.Param(learnt)
         self.dropout = 0.0 if positions == "none" else dropout
 
+        hidden = int(mlp_ratio * features)
+        if mlp_ratio and not hidden:
+            raise ValueError(f"mlp_ratio must be 0 or give a hidden unit; got {mlp_ratio} of {features} features")
+        if interleave["every"] > layers:
+            raise ValueError(
+                f"interleave.every must be at most the number of layers, {layers}; got {interleave['every']}"
+            )
+
         def mixer_of(layer: int) -> Any:
             other = interleave["every"] and layer % interleave["every"] == 0
             build, options = (interleave["mixer"], interleave["mixer_options"]) if other else (mixer, mixer_options)
@@ -109,7 +117,7 @@ class Classifier(nnx.Module):
             Block(
                 mixer_of(layer),
                 features,
-                mlp_features=int(mlp_ratio * features),
+                mlp_features=hidden,
                 activation=activation,
                 norm=norm,
                 norm_first=norm_first,

@@ -102,6 +102,7 @@ class Linear(nnx.Linear):
         self.layout = layout
 
     def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
+        """x of the layout, with the features that go in → the same with those that come out, of dtype."""
         # The weight is cast after it was spread, and the bias added in float32: so are their gradients summed.
         x, weight, bias = x.astype(self.dtype), self.kernel[...], self.bias[...]  # type: ignore[index]
         if self.layout == "blc":

@@ -247,6 +247,7 @@ LARGEST_FAST_PRIME = 1000
 
 
 def largest_prime_factor(n: int) -> int:
+    """Of n ≥ 1; 1 has none and gives 1."""
     factor, largest = 2, 1
     while n > 1:
         if n % factor:

@@ -72,6 +72,8 @@ def correlate(
 
 
 class Transform(NamedTuple):
+    """How a sequence is transformed: the form (above), over how many points of time."""
+
     form: str  # "real", "twisted" or "paired"; for the kernel of `gconv.ops.fused` also "complex", two rows at a time
     points: int
     matrices: bool = False  # whether it is made of matrix products

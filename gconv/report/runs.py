@@ -64,9 +64,12 @@ def read(folders: list[str]) -> list[Run]:
     for path in paths:
         if not (path / "config.json").exists():
             raise UserError(f"{path} holds no run that has started: it has no config.json")
+        config = read_json(path / "config.json")
+        if not isinstance(config, dict) or not {"steps", "data", "mixer", "seed"} <= config.keys():
+            raise UserError(f"{path} holds no run: its config.json isn't one of gconv's")
         run = Run(
             os.path.relpath(path, parent),
-            read_json(path / "config.json"),
+            config,
             read_json(path / "run.json"),
             read_json(path / "data.json"),
             read_jsonl(path / "metrics.jsonl"),

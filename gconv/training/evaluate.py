@@ -14,6 +14,8 @@ from gconv.training.step import Sums, loss_and_sums
 
 
 def make_eval_step(graphdef: nnx.GraphDef, mesh: Mesh) -> Callable[[Any, pipeline.Batch], Sums]:
+    """(parameters, batch split over the mesh) → what `loss_and_sums` counts of the batch, on every device."""
+
     def eval_step(params: Any, batch: pipeline.Batch) -> Sums:
         model = nnx.merge(graphdef, sharding.gather_parameters(mesh, params))
         return loss_and_sums(model, batch, None)[1]

@@ -73,8 +73,9 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
         start, tree, notes = restored
         state, best = tree["state"], tree["best"]
         best_correct, since_log, skipped = notes["best_correct"], notes["since_log"], notes["skipped"]
-        if start > config.steps:
-            raise UserError(f"config.steps ({config.steps}) lies before the newest checkpoint, of step {start}")
+        meant = notes.get("steps", config.steps)  # only the last step of all is sure to have been validated
+        if start > config.steps or start == config.steps != meant:
+            raise UserError(f"config.steps ({config.steps}) doesn't lie beyond the newest checkpoint, of step {start}")
         say(f"going on from step {start:,}")
     elif config.init_from:
         found, kept = read_newest(Path(config.init_from) / "checkpoints", {"best": state.params})
@@ -89,6 +90,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     train_step = make_train_step(graphdef, optimizer, config.optim, state, mesh)
     compiled = train_step.lower(state, batch_of(0), dropout_key).compile()
     eval_step = make_eval_step(graphdef, mesh)
+    at_once = config.batch_size // config.optim.accumulate  # examples in memory, in an evaluation too
     learning_rate = schedule(config.optim, config.steps)
 
     # The first step of a process has costs of its own.
@@ -132,7 +134,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
                 since_log, clock, paused, timed = [], time.perf_counter(), 0.0, 0
             began = time.perf_counter()
             if check:
-                scores = evaluate(eval_step, state.params, data.splits["validation"], config.batch_size, mesh)
+                scores = evaluate(eval_step, state.params, data.splits["validation"], at_once, mesh)
                 _require_finite(step, "validation loss", scores["loss"])
                 run.record(step, "validation", scores)
                 if scores["correct"] > best_correct:
@@ -140,7 +142,12 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
             evaluated = time.perf_counter()
             if save:
                 _require_finite(step, "norm of the parameters", float(norm(state.params)))
-                notes = {"best_correct": best_correct, "since_log": since_log, "skipped": skipped}
+                notes = {
+                    "steps": config.steps,
+                    "best_correct": best_correct,
+                    "since_log": since_log,
+                    "skipped": skipped,
+                }
                 run.sync()
                 checkpoints.save(step, {"state": state, "best": best}, notes)
             if stop and not last:
@@ -153,7 +160,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     began = time.perf_counter()
     checkpoints.wait()
     waited = time.perf_counter()
-    test = evaluate(eval_step, best, data.splits["test"], config.batch_size, mesh)
+    test = evaluate(eval_step, best, data.splits["test"], at_once, mesh)
     run.record_pause(config.steps, "test", time.perf_counter() - waited, waited - began)
     run.record(config.steps, "test", test)
     model = nnx.merge(graphdef, state.params)

@@ -3,22 +3,15 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from gconv.data import tasks
-from gconv.data.dataset import Spec
-from gconv.data.pipeline import Batch
 from gconv.errors import UserError
 from gconv.models.classifier import Classifier
-from gconv.training import sharding
-from gconv.training.optim import make_optimizer
-from gconv.training.step import build_model, initialize, make_train_step
-from gconv.training.timing import medians
+from gconv.training.step import build_model, spec_of
+from gconv.training.timing import compiled_step, medians
 
 WIDEST = 16  # times the reference's width
 FAR = 0.3  # a match is none beyond this share of the reference's figure
@@ -61,10 +54,6 @@ def match(config: ConfigDict, reference: ConfigDict, figure: str) -> int:
     return unit * best
 
 
-def spec_of(config: ConfigDict) -> Spec:
-    return tasks.spec(config.data.name, config.data.length, config.data.options)
-
-
 def _model(config: ConfigDict) -> Classifier:
     return nnx.eval_shape(lambda: build_model(config.model, spec_of(config), jax.random.key(0)))
 
@@ -99,32 +88,3 @@ def share_of_time(reference: ConfigDict) -> Callable[[ConfigDict], float]:
         return taken["ours"] / taken["theirs"]
 
     return share
-
-
-def compiled_step(config: ConfigDict, batch_size: int) -> tuple[Callable[[], dict[str, jax.Array]], dict[str, int]]:
-    """A training step of a config on random bytes, and its parameters and temporary bytes, of all devices.
-
-    The step is a function that waits for it and returns its metrics; each call goes on from the last one's parameters.
-    """
-    spec, mesh = spec_of(config), sharding.make_mesh(config.mesh)
-    optimizer = make_optimizer(config.optim, max(config.steps, 1))
-    graphdef, state = initialize(config.model, spec, optimizer, mesh, jax.random.key(0))
-    rng = np.random.default_rng(0)
-    shape = (batch_size, spec.length) if spec.documents == 1 else (batch_size, spec.documents, spec.length)
-    batch = Batch(
-        rng.integers(0, spec.vocabulary or 256, shape).astype(spec.dtype),
-        np.full(shape[:-1], spec.length, np.int32),
-        rng.integers(0, spec.classes, shape if spec.answers else batch_size).astype(np.int32),
-        np.ones(batch_size, np.float32),
-    )
-    batch, key = sharding.put_batch(mesh, batch), jax.random.key(1)
-    step = make_train_step(graphdef, optimizer, config.optim, state, mesh).lower(state, batch, key).compile()
-
-    def run() -> dict[str, jax.Array]:
-        nonlocal state
-        state, metrics = step(state, batch, key)
-        return jax.block_until_ready(metrics)
-
-    memory: Any = step.memory_analysis()
-    facts = {"parameters": parameters(config), "bytes": mesh.size * memory.temp_size_in_bytes}
-    return run, facts

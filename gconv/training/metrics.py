@@ -20,13 +20,15 @@ import os
 import shlex
 import statistics
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 from tqdm import tqdm
 
 import gconv
+from gconv.cores import usable_cores
 from gconv.errors import UserError
 from gconv.progress import say
 from gconv.training import processes
@@ -41,11 +43,22 @@ def in_use(workdir: Path) -> bool:
     if not (workdir / ".lock").exists():
         return False
     with (workdir / ".lock").open("r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+        return not _take(lock)
+
+
+def _take(lock: IO[str]) -> bool:
+    """Takes a lock, which lasts until the file is closed; False if another process has it. UserError without locks."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(f"{lock.name} can't be locked: {error.strerror}") from error
+    return True
+
+
+# A run that starts waits so long for its lock, which `in_use` of another process holds for a moment when it looks.
+PATIENCE_SECONDS = 1.0
 
 
 class RunDirectory:
@@ -68,10 +81,11 @@ class RunDirectory:
                 lock = stack.enter_context((self.path / ".lock").open("w"))
             except OSError as error:
                 raise UserError(f"workdir {workdir} can't be written: {error.strerror}") from error
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(f"workdir {workdir} is in use by another run") from error
+            until = time.monotonic() + PATIENCE_SECONDS
+            while not _take(lock):
+                if time.monotonic() > until:
+                    raise UserError(f"workdir {workdir} is in use by another run")
+                time.sleep(0.05)
             changed = "; ".join(self._changes("config.json", config))
             if changed and (self.path / "result.json").exists():
                 raise UserError(f"workdir {self.path} holds a finished run with another config: {changed}")
@@ -247,6 +261,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file that is there as a whole or not at all."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(path)
@@ -264,7 +279,7 @@ def device_name() -> str:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    return f"{model}, {len(os.sched_getaffinity(0))} cores"
+    return f"{model}, {len(usable_cores())} cores"
 
 
 def memory_here() -> float:

@@ -16,8 +16,8 @@ from gconv.models.kernels import KernelParam
 def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
     """Learning rate by step: linear from 0 to config.lr over config.warmup_steps, then as config.schedule says.
 
-    "cosine" reaches 0 at the last step; "inverse_sqrt" falls as √(warmup_steps / step) (Vaswani et al. 2017, eq. 3).
-    UserError for another.
+    "cosine" comes to 0 where a step would follow the last; "inverse_sqrt" falls as √(warmup_steps / step) (Vaswani et
+    al. 2017, eq. 3). UserError for another.
     """
     if config.schedule == "inverse_sqrt":
         warm_up = max(config.warmup_steps, 1)

@@ -22,6 +22,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from gconv.cores import usable_cores
 from gconv.data.dataset import Split
 from gconv.data.pipeline import Batch, TrainBatches
 from gconv.errors import UserError
@@ -56,7 +57,7 @@ def split_over_cores(config: ml_collections.ConfigDict) -> None:
     if not undecided or "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     rows, rest = divmod(config.batch_size, max(config.optim.accumulate, 1))
-    cores = len(os.sched_getaffinity(0))
+    cores = len(usable_cores())
     fitting = [n for n in range(2, cores + 1) if rows % n == 0 and rows >= 2 * n]
     if fitting and not rest:
         with contextlib.suppress(RuntimeError):  # a config with match=time has used JAX to measure itself

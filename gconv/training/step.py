@@ -11,6 +11,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from gconv.data import tasks
 from gconv.data.dataset import Spec
 from gconv.data.pipeline import Batch
 from gconv.errors import UserError
@@ -32,6 +33,11 @@ class Sums(NamedTuple):
     predictions: jax.Array
 
 
+def spec_of(config: ml_collections.ConfigDict) -> Spec:
+    """What a model must know of a config's data."""
+    return tasks.spec(config.data.name, config.data.length, config.data.options)
+
+
 def build_model(config: ml_collections.ConfigDict, spec: Spec, key: jax.Array, mesh: Mesh | None = None) -> Classifier:
     """The classifier of config.model for data of a spec; with a mesh its devices share the activations.
 
@@ -50,7 +56,7 @@ def build_model(config: ml_collections.ConfigDict, spec: Spec, key: jax.Array, m
         options["split"] = functools.partial(sharding.split_activations, mesh)
     try:
         return Classifier(**options, **spec._asdict(), rngs=nnx.Rngs(key))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
         raise UserError(f"config.model: {error}") from error
 
 

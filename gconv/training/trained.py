@@ -70,10 +70,13 @@ def load(run: str | Path, length: int | None = None) -> Trained:
 
     The run may still be going on: the best so far are then those of its newest checkpoint. UserError if there is none.
     """
-    config = ConfigDict(read_json(Path(run) / "config.json"))
+    if length is not None and length < 1:
+        raise UserError(f"{run}: length must be at least 1; got {length}")
+    content = read_json(Path(run) / "config.json")
+    if not isinstance(content, dict) or not {"data", "model"} <= content.keys():
+        raise UserError(f"{run} holds no run: its config.json isn't one of gconv's")
+    config = ConfigDict(content)
     if length is not None:
-        if length < 1:
-            raise UserError(f"{run}: length must be at least 1; got {length}")
         for options in (config.model.mixer_options, config.model.interleave.mixer_options):
             if "kernel_length" in options and not options.taps:  # taps of their own number know no length
                 options.kernel_length = options.kernel_length or config.data.length

@@ -17,13 +17,13 @@ of other models, timed on the same device, and its note.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from gconv import cli
+from gconv.cores import usable_cores
 from gconv.errors import UserError
 
 _OUTPUT = flags.DEFINE_string("output", None, "folder for the record, the table and the plot")
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     import jax
     import jaxlib
 
-    cores = len(os.sched_getaffinity(0))
+    cores = len(usable_cores())
     if what != "data":  # every batch of a step but Path-X's divides by two, and every width
         jax.config.update("jax_num_cpu_devices", cores if what == "ops" else min(cores, 2))
     from gconv.training.metrics import device_name, memory_here

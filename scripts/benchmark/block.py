@@ -9,8 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from gconv.training.match import compiled_step
-from gconv.training.timing import medians
+from gconv.training.timing import compiled_step, medians
 from scripts.benchmark.training_step import Shape, config_of
 
 LENGTHS = (16, 64, 256, 1024, 4096, 16_384, 65_536)
@@ -25,8 +24,12 @@ SETTING = (
 )
 
 
+def batch_of(length: int) -> int:
+    return max(1, TOKENS // length)
+
+
 def block_config(mixer: str, length: int, mlp_ratio: float) -> ConfigDict:
-    batch = TOKENS // length
+    batch = batch_of(length)
     config = config_of(mixer, Shape(length, FEATURES, layers=1, batch=batch), mlp_ratio)
     config.mesh.sequence = jax.device_count() // math.gcd(jax.device_count(), batch)
     return config
@@ -38,8 +41,8 @@ def measure(length: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
     for mixer in ("gconv", "attention"):
         runs = {}
         for name, ratio in PERCEPTRONS.items():
-            runs[mixer + name], facts = compiled_step(block_config(mixer, length, ratio), TOKENS // length)
-            rows.append({"length": length, "batch": TOKENS // length, "model": mixer + name, **facts})
+            runs[mixer + name], facts = compiled_step(block_config(mixer, length, ratio), batch_of(length))
+            rows.append({"length": length, "batch": batch_of(length), "model": mixer + name, **facts})
         once = mixer == "attention" and length >= ONCE
         taken = medians(runs, 1 if once else rounds, seconds, warm_up=1 if once else 2)
         for row in rows[-len(runs) :]:

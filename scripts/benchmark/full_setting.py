@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments import grid, lra
-from gconv.training.match import compiled_step
-from gconv.training.timing import medians
+from gconv.training.timing import compiled_step, medians
 
 
 def measure(columns: Sequence[str] | None, rounds: int, seconds: float, most_bytes: float) -> list[dict[str, Any]]:

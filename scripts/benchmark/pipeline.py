@@ -9,8 +9,7 @@ import numpy as np
 from gconv.data import tasks
 from gconv.data.dataset import Split
 from gconv.data.pipeline import TrainBatches
-from gconv.training.match import compiled_step
-from gconv.training.timing import medians
+from gconv.training.timing import compiled_step, medians
 
 BATCH, EXAMPLES = 64, 4096
 TRAINED = 4  # examples of the model's batch: on a CPU more are hardly faster, and Path-X needs the memory

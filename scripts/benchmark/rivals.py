@@ -1,12 +1,13 @@
 """What is measured beside gconv's own operator and step: the plain JAX forms, and PyTorch's where it is installed."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from gconv.cores import usable_cores
 
 
 def naive(x: jax.Array, kernel: jax.Array, boundary: str) -> jax.Array:
@@ -25,7 +26,7 @@ def torch_or_none() -> Any:
         import torch
     except ImportError:
         return None
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(len(usable_cores()))
     return torch
 
 

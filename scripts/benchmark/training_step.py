@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from configs import base
 from gconv.data import tasks
-from gconv.training.match import compiled_step, match
-from gconv.training.timing import medians
+from gconv.training.match import match
+from gconv.training.timing import compiled_step, medians
 from scripts.benchmark import rivals
 
 

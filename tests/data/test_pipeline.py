@@ -17,6 +17,12 @@ def test_every_epoch_holds_every_example_once_in_a_new_order():
     assert len({tuple(epoch) for epoch in order}) == 5
 
 
+def test_seeds_side_by_side_share_no_order():
+    """Grain shuffles epoch e by seed + e."""
+    orders = [tuple(TrainBatches(split(), 23, seed)[epoch].labels) for seed in range(6) for epoch in range(6)]
+    assert len(set(orders)) == 36
+
+
 def test_a_batch_is_a_function_of_seed_and_step():
     first, again, other = (TrainBatches(split(), 5, seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first[1000].labels, again[1000].labels)

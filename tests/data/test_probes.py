@@ -8,8 +8,7 @@ from configs import probes
 from gconv.data import tasks
 from gconv.data.generators.probes import PROBES, answers
 from gconv.errors import UserError
-from gconv.training.match import spec_of
-from gconv.training.step import build_model
+from gconv.training.step import build_model, spec_of
 
 LENGTH = 24
 OPTIONS = {
@@ -27,8 +26,8 @@ OPTIONS = {
 }
 
 
-def made(name, count=400, seed=0, length=LENGTH):
-    return PROBES[name](np.random.default_rng(seed), count, length, **OPTIONS[name])
+def made(name, count=400, seed=0, length=LENGTH, **options):
+    return PROBES[name](np.random.default_rng(seed), count, length, **{**OPTIONS[name], **options})
 
 
 def answer(name, row, at):
@@ -88,6 +87,12 @@ def test_no_token_from_the_question_on_tells_the_answer(name):
         if name in ("selective_copying", "copying"):
             question = np.flatnonzero(row == ids - 1)
             assert len(question) == 1 and (row[question[0] + 1 :] == ids - 2).all()
+
+
+@pytest.mark.parametrize("name", ["mqar", "scattered_mqar"])
+def test_recall_of_nothing_is_refused(name):
+    with pytest.raises(ValueError, match="pairs must be at least 1; got 0"):
+        made(name, pairs=0)
 
 
 def test_mqar_is_laid_out_as_published():

@@ -107,6 +107,16 @@ def test_limit_takes_the_first_examples(prepared):
     assert part.record["sha256"] == whole.record["sha256"] and part.record["examples"]["test"] == 50
 
 
+def test_a_variant_that_is_not_there_is_named_though_a_stand_in_would_do(tmp_path):
+    with pytest.raises(UserError, match="text has no variant 'short'; it has"):
+        load("text", tmp_path, "short", stand_in=True)
+
+
+def test_a_picture_larger_than_the_model_is_named_with_what_it_is_pooled_by(tmp_path):
+    with pytest.raises(UserError, match=r"image: .* has length 1024; config.data.length × config.data.pool² is 784"):
+        load("image", tmp_path, "", length=196, pool=2, stand_in=True)
+
+
 def test_a_sequence_longer_than_the_model_is_named(prepared):
     with pytest.raises(UserError, match=r"listops: train example \d+ has length \d+; config.data.length is 16"):
         load("listops", prepared, "smoke", length=16)

@@ -5,8 +5,8 @@ import pytest
 
 from configs import image, listops, probes, text
 from experiments import grid, lra
-from gconv.training.match import parameters, spec_of
-from gconv.training.step import build_model
+from gconv.training.match import parameters
+from gconv.training.step import build_model, spec_of
 
 
 def test_the_committed_pages_are_those_that_their_records_make():

@@ -2,6 +2,7 @@
 
 import fcntl
 import functools
+import itertools
 import json
 import re
 import shlex
@@ -438,9 +439,12 @@ def test_depths_have_equal_parameters(preset):
 
 
 def test_a_run_of_the_same_time_has_one_width_that_a_process_of_its_own_finds(tmp_path, monkeypatch):
-    table = SMALL._replace(rows={"c": Part("gconv,match=time")}, sweep=({},))
-    runs = [r for _, _, points in grid.runs(table, "small") for r in points[0]]
-    monkeypatch.setattr(run.subprocess, "run", lambda command, **_: timed(width=40 + json.loads(command[-1])["seed"]))
+    sweep = ({"optim.lr": 1e-3}, {"optim.lr": 1e-2})
+    table = SMALL._replace(rows={"c": Part("gconv,match=time")}, sweep=sweep)
+    runs = [r for _, _, points in grid.runs(table, "small") for point in points for r in point]
+    assert len({(r.seed, *r.swept.values()) for r in runs}) == len(runs) > 3
+    widths = itertools.count(40)
+    monkeypatch.setattr(run.subprocess, "run", lambda *_, **__: timed(width=next(widths)))
     for r in runs:
         r.folder(tmp_path).mkdir(parents=True)
         assert "--config.model.features=40" in run._settled(r, tmp_path).command(tmp_path)

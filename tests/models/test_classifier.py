@@ -365,6 +365,8 @@ def test_interleaved_layers_have_the_other_mixer():
     assert [layer for layer, kind in enumerate(kinds, 1) if kind == "Attention"] == [3, 6]
     assert set(kinds) == {"Attention", "PointwiseGlobalConv"}
     assert mixed(*batch()).shape == (4, 3) and mixed.flops(16).fft > 0
+    with pytest.raises(ValueError, match=r"interleave\.every must be at most the number of layers, 2; got 3"):
+        classifier(*GCONV, layers=2, interleave=other)
 
 
 @pytest.mark.parametrize("mixer", [GCONV, ATTENTION])

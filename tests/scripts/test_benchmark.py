@@ -64,6 +64,7 @@ def test_a_layer_is_timed_with_its_dense_layers(monkeypatch):
     for row, seconds in zip(rows, (0.01, 0.02, 0.05, 0.03), strict=True):
         row["seconds"], row["bytes"] = seconds, 2**20
     assert "| 64 | 2 | 10 | 50 | 5.0 | 20 | 30 | 1.5 | 1 | 1 |" in block.table(rows)
+    assert [block.batch_of(length) for length in (64, 128, 256)] == [2, 1, 1]
 
 
 def test_a_method_that_the_device_cannot_run_is_left_out_and_said(monkeypatch, capsys):

@@ -1,9 +1,11 @@
 """Whole runs: records, resume, and what stops them."""
 
 import errno
+import fcntl
 import importlib
 import json
 import struct
+import threading
 
 import jax
 import numpy as np
@@ -90,6 +92,20 @@ def test_test_accuracy_is_that_of_the_best_checkpoint_on_validation(data_dir, tm
     assert result["val_accuracy"] == round(0.9 * 64) / 64 and result["test_accuracy"] == 0.5
 
 
+def test_an_evaluation_holds_no_more_examples_than_a_part_of_a_batch(data_dir, tmp_path, monkeypatch):
+    sizes = []
+
+    def evaluate(eval_step, params, split, batch_size, mesh):
+        sizes.append(batch_size)
+        return {"loss": 1.0, "accuracy": 0.5, "correct": len(split.labels) // 2, "examples": len(split.labels)}
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    made = config(data_dir, steps=5)
+    made.optim.accumulate = 4
+    loop.train_and_evaluate(made, str(tmp_path))
+    assert made.batch_size == 8 and sizes == [2, 2]
+
+
 class Killed(Exception):
     pass
 
@@ -168,8 +184,9 @@ def test_a_run_goes_on_with_another_config_if_told(data_dir, tmp_path, monkeypat
     changed = config(data_dir, steps=30, checkpoint_every=20)  # the latter may change
     with pytest.raises(UserError, match=r"config.steps: 20 there, 30 here; --accept_changes goes on with this one"):
         loop.train_and_evaluate(changed, str(tmp_path))
-    with pytest.raises(UserError, match=r"config.steps \(7\) lies before the newest checkpoint, of step 10"):
-        loop.train_and_evaluate(config(data_dir, steps=7), str(tmp_path), accept_changes=True)
+    for steps in (7, 10):  # the last step is validated when it is made, and 10 was no last one
+        with pytest.raises(UserError, match=rf"config.steps \({steps}\) doesn't lie beyond the newest .*, of step 10"):
+            loop.train_and_evaluate(config(data_dir, steps=steps), str(tmp_path), accept_changes=True)
     assert loop.train_and_evaluate(changed, str(tmp_path), accept_changes=True)["steps"] == 30
     assert "going on with another config: config.steps: 20 there, 30 here" in capsys.readouterr().err
     assert json.loads((tmp_path / "config.json").read_text())["steps"] == 30
@@ -186,6 +203,26 @@ def test_a_run_does_not_go_on_with_another_model(data_dir, tmp_path, monkeypatch
     ):
         loop.train_and_evaluate(changed, str(tmp_path), accept_changes=True)
     assert not (tmp_path / "damaged").exists()
+
+
+def test_a_start_waits_for_whoever_looks_whether_the_folder_is_in_use(tmp_path):
+    (tmp_path / ".lock").touch()
+    with (tmp_path / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threading.Timer(0.2, fcntl.flock, (lock, fcntl.LOCK_UN)).start()
+        with loop.RunDirectory(str(tmp_path), {}, 1):
+            assert in_use(tmp_path)
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    (tmp_path / ".lock").touch()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for look in (in_use, lambda folder: loop.RunDirectory(str(folder), {}, 1)):
+        with pytest.raises(UserError, match=f"{tmp_path}/.lock can't be locked: Function not implemented"):
+            look(tmp_path)
 
 
 def test_a_folder_in_use_is_refused(data_dir, tmp_path):
@@ -428,6 +465,10 @@ def test_memory_and_flops_are_counted(finished):
         ("model.features", 0, "config.model.features must be at least 1; got 0"),
         ("model.dropout", 1.5, r"config.model.dropout must be in \[0, 1\); got 1.5"),
         ("model.mlp_ratio", -1.0, "config.model.mlp_ratio must be at least 0; got -1.0"),
+        ("model.mlp_ratio", 0.01, "config.model: mlp_ratio must be 0 or give a hidden unit; got 0.01 of 32 features"),
+        ("model.mlp_ratio", float("inf"), "config.model: .*infinity"),
+        ("model.activation", "tanh", "config.model: activation must be one of relu, gelu, .*; got 'tanh'"),
+        ("data.name", "mqar", "config.data.options of mqar must have train and held_out, as in configs/probes.py"),
         ("model.mixer_options.boundary", "circ", "config.model: boundary must be one of circular, causal, bidir"),
         ("model.mixer_options.kernel_options.dropout", 2.0, r"config.model: .* dropout in \[0, 1\)"),
         ("model.dtype", "float99", "config.model.dtype must be float32 or bfloat16; got 'float99'"),

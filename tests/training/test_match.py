@@ -8,7 +8,7 @@ from flax import nnx
 from configs import listops, pathx, probes, text
 from gconv.errors import UserError
 from gconv.training import match, timing
-from gconv.training.step import build_model
+from gconv.training.step import build_model, spec_of
 
 FIGURES = {
     "parameters": lambda made: match.parameters(made),
@@ -18,7 +18,7 @@ FIGURES = {
 
 
 def flops(made):
-    model = nnx.eval_shape(lambda: build_model(made.model, match.spec_of(made), jax.random.key(0)))
+    model = nnx.eval_shape(lambda: build_model(made.model, spec_of(made), jax.random.key(0)))
     return model.flops(made.data.length)
 
 

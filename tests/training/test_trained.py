@@ -134,6 +134,10 @@ def test_what_is_no_run_is_named(runs, tmp_path):
     shutil.copytree(runs[0] / "listops/checkpoints", tmp_path / "checkpoints")
     with pytest.raises(UserError, match=r"is of another model: it has no best\."):
         gconv.load(tmp_path)
+    for other in ("[1]", "{}"):
+        (tmp_path / "config.json").write_text(other)
+        with pytest.raises(UserError, match=f"{tmp_path} holds no run: its config.json isn't one of gconv's"):
+            gconv.load(tmp_path)
 
 
 def test_predictions_of_expressions(runs, tmp_path, capsys):

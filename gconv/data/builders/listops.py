@@ -2,13 +2,13 @@
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
+from gconv.cores import usable_cores
 from gconv.data.builders.base import Builder, Examples
 from gconv.data.generators import listops
 from gconv.errors import UserError
@@ -78,7 +78,7 @@ class Listops(Builder):
             return {split: (size, _labelled(read(folder / names[split], size))) for split, size in sizes.items()}
         self.origin, self.seed = self.recipe, variant.seed
         total = sum(sizes.values())
-        workers = len(os.sched_getaffinity(0)) if total > 20_000 else 1  # processes take a second to start
+        workers = len(usable_cores()) if total > 20_000 else 1  # processes take a second to start
         trees = listops.generate(variant.grammar, variant.seed, workers)
         trees = track(itertools.islice(trees, total), total, f"generating ListOps ({variant.name})")
         return {split: (size, _labelled(itertools.islice(trees, size))) for split, size in sizes.items()}

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import itertools
-import os
 import re
 import zipfile
 import zlib
@@ -15,6 +14,7 @@ import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
 
+from gconv.cores import usable_cores
 from gconv.data.builders.base import Builder, Examples
 from gconv.data.generators import pathfinder
 from gconv.data.generators.pathfinder import STIMULI, Example, Stimulus
@@ -82,7 +82,7 @@ class Pathfinder(Builder):
         else:
             assert self.parts is not None
             self.origin, self.seed = self.recipe, variant.seed
-            workers = len(os.sched_getaffinity(0)) if total > 2_000 else 1  # processes take a second to start
+            workers = len(usable_cores()) if total > 2_000 else 1  # processes take a second to start
             images = resumable(STIMULI[variant.size], variant.seed, total, workers, self.parts)
         images = track(images, total, f"{self.name} ({variant.name})")
         return {split: (size, _labelled(itertools.islice(images, size))) for split, size in sizes.items()}

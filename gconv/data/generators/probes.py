@@ -36,6 +36,7 @@ def mqar(
     don't repeat in a sequence; other positions hold random tokens, keys and values among them, as the generator has by
     default, or with `blanks` token 0, as the configs of the paper's figure say. Guess: any of the values.
     """
+    _require(pairs >= 1, f"pairs must be at least 1; got {pairs}")
     room = (length - 2 * pairs) // 2
     _require(length % 2 == 0 and room >= pairs, f"{pairs} pairs and queries don't fit an even length; got {length}")
     keys = _distinct(rng, count, pairs, 1, vocabulary // 2)
@@ -58,6 +59,7 @@ def scattered_mqar(rng: np.random.Generator, count: int, length: int, *, vocabul
     Position then says nothing of what a token is for, so that no fixed shift finds the pairs. Other positions hold
     token 0. Guess: the latest value before the query, since earlier pairs are likelier to have been asked for.
     """
+    _require(pairs >= 1, f"pairs must be at least 1; got {pairs}")
     slots = length // 2
     _require(slots >= 2 * pairs, f"{pairs} pairs and queries don't fit length {length}")
     keys = _distinct(rng, count, pairs, 1, vocabulary // 2)

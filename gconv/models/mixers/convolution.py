@@ -103,7 +103,7 @@ class GlobalConv(nnx.Module):
 class PlainGlobalConv(nnx.Module):
     """The question's own mixer: y = W₂ ⋆ σ(W₁ ⋆ x), two global convolutions with a nonlinearity between.
 
-    No channel meets another. `activation` is "gelu", "relu", or "identity", with which both collapse into one
+    No channel meets another. `activation` is "gelu", "relu", "silu", or "identity", with which both collapse into one
     convolution. Both have a skip, D ⊙ x; `conv` are options of `GlobalConv`.
     """
 
