@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from configs.base import KERNELS
 from gconv.errors import UserError
-from gconv.training.metrics import read_json, read_jsonl
+from gconv.training.metrics import read_json, read_jsonl, read_result
 
 FOLDER = Path(__file__).parent
 RECORDS = FOLDER / "records"
@@ -156,7 +156,7 @@ def record(run: Run, root: Path) -> dict[str, Any]:
     """
     folder, kept = run.folder(root), {**run._asdict()}
     if (folder / "result.json").exists() and _is_of(folder, run):
-        result = read_json(folder / "result.json")
+        result = read_result(folder / "result.json")
         seconds = sum(line.get("seconds", 0.0) for line in read_jsonl(folder / "timings.jsonl"))
         return {**kept, "state": "finished", "result": {**result, "train_seconds": seconds}}
     if (folder / "failed").exists():

@@ -14,6 +14,10 @@ __version__ = "0.1.0"
 __all__ = ["GlobalConv", "load"]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     if name == "GlobalConv":  # imported on first use: a process that only prepares data loads neither JAX nor Flax
         from gconv.models.mixers import GlobalConv

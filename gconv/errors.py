@@ -16,7 +16,7 @@ class Diverged(UserError):
 
 
 class Stopped(Exception):
-    """A run that was asked to stop (SIGTERM), and has saved all it did. The command exits with status 75."""
+    """A run that was asked to stop (SIGTERM, Ctrl-C), and has saved all it did. The command exits with status 75."""
 
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)

@@ -28,6 +28,8 @@ def main(argv: list[str]) -> None:
 
     if len(argv) != 2:
         raise UserError(f"expected one task: {', '.join(tasks.TASKS)}, or all; got {' '.join(argv[1:]) or 'none'}")
+    if not _DATA_DIR.value:
+        raise UserError("--data_dir must name a folder; it is empty")
     if _SHEET.value and not _SHOW.value:
         raise UserError("--sheet names the file that --show draws; give both")
     if argv[1] == "all" and _SHOW.value:

@@ -82,9 +82,12 @@ def main(argv: list[str]) -> None:
     if argv[1:] == ["-"]:
         # A line is the shell's to read, as when it is typed.
         commands = [["bash", "-c", line.strip()] for line in sys.stdin if line.strip()]
+        if not commands:
+            print("nothing to submit: standard input has no command")
+            return
+    elif argv[1:]:
+        commands = [argv[1:]]
     else:
-        commands = [argv[1:]] if argv[1:] else []
-    if not commands:
         raise UserError("expected a command after --, or - and commands on standard input")
     parameters = {
         "name": _NAME.value,

@@ -153,6 +153,9 @@ def test_the_command(tmp_path):
     assert "none/page.html can't be written: No such file" in failed.stderr
     with pytest.raises(UserError, match=f"{tmp_path} holds no run that has started: it has no config"):
         runs.read([folder, str(tmp_path)])
+    other = write(tmp_path, "diverged", 10)
+    (Path(other) / "failed").write_text("step 2: loss is nan\n")
+    assert "failed: step 2: loss is nan, 10 of 100 steps" in report(other).stdout
     for other in ("[1]", "{}"):
         (tmp_path / "config.json").write_text(other)
         with pytest.raises(UserError, match=f"{tmp_path} holds no run: its config.json isn't one of gconv's"):

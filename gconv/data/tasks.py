@@ -104,6 +104,8 @@ def load(
         return _generate(name, length, limit, options)
     task = TASKS[name]
     _require_variant(name, variant)
+    if options:
+        raise UserError(f"config.data.options are for probes; {name} is a task")
     if pool != 1 and (pool < 1 or task.vocabulary):
         raise UserError(f"config.data.pool must be at least 1, and 1 for {name} unless it is of images; got {pool}")
     if mirror and task.vocabulary:
@@ -152,18 +154,22 @@ def load(
 
 
 def spec(name: str, length: int, options: Mapping[str, Any]) -> Spec:
-    """Of a task, or of a probe with its options."""
+    """Of a task, or of a probe with its options. UserError if one that it needs is missing."""
     if name in PROBES:
         ids = options.get("vocabulary", 3)  # bits and a question mark, where the probe has no choice
-        return Spec(length, ids, ids, answers=answers(name, length, options), through_last=name == "compression")
+        try:
+            most = answers(name, length, options)
+        except KeyError as error:
+            raise UserError(
+                f"config.data.options of {name} must be those of configs/probes.py: {one_line(error)}"
+            ) from error
+        return Spec(length, ids, ids, answers=most, through_last=name == "compression")
     task = TASKS[name]
     return Spec(length, task.classes, task.vocabulary, len(task.features))
 
 
 def _generate(name: str, length: int, limit: int, options: Mapping[str, Any]) -> Dataset:
     """The splits of a probe, the same whenever they are made. UserError for options that it doesn't take."""
-    if not {"train", "held_out"} <= set(options):
-        raise UserError(f"config.data.options of {name} must have train and held_out, as in configs/probes.py")
     counts = {split: options["train" if split == "train" else "held_out"] for split in SPLITS}
     if min(counts.values()) < 1:
         raise UserError(f"config.data.options of {name}: train and held_out must be at least 1; got {counts}")
@@ -400,8 +406,9 @@ def _pack(name: str, split: str, examples: Iterable[Example], count: int, length
         if i >= count:
             continue
         for j, sequence in enumerate(example[0]):
-            if len(sequence) > length and not task.truncate:
-                allowed = "config.data.length" if task.vocabulary else "config.data.length × config.data.pool²"
+            pixels = not task.vocabulary
+            if (len(sequence) != length) if pixels else (len(sequence) > length and not task.truncate):
+                allowed = "config.data.length × config.data.pool²" if pixels else "config.data.length"
                 raise UserError(f"{name}: {split} example {i} has length {len(sequence)}; {allowed} is {length}")
             lengths[i, j] = min(len(sequence), length)
             inputs[i, j, : lengths[i, j]] = np.frombuffer(sequence, np.uint8, lengths[i, j])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gconv.errors import UserError
-from gconv.training.metrics import read_json, read_jsonl
+from gconv.training.metrics import read_json, read_jsonl, read_result
 
 NOTHING = "–"
 UNFINISHED = "unfinished"
@@ -22,6 +22,7 @@ class Run(NamedTuple):
     metrics: list[dict[str, Any]]
     timings: list[dict[str, Any]]
     result: dict[str, Any] | None  # None while it isn't finished
+    failed: str | None = None  # why it can't go on
 
     def of(self, split: str) -> list[dict[str, Any]]:
         return [record for record in self.metrics if record["split"] == split]
@@ -74,7 +75,8 @@ def read(folders: list[str]) -> list[Run]:
             read_json(path / "data.json"),
             read_jsonl(path / "metrics.jsonl"),
             read_jsonl(path / "timings.jsonl"),
-            read_json(path / "result.json") if (path / "result.json").exists() else None,
+            read_result(path / "result.json") if (path / "result.json").exists() else None,
+            (path / "failed").read_text().strip() if (path / "failed").exists() else None,
         )
         found.append(run)
     return found
@@ -107,7 +109,7 @@ def _results(runs: list[Run]) -> Table:
     rows = []
     for run in runs:
         config, result = run.config, run.result
-        state = "finished" if result else UNFINISHED
+        state = "finished" if result else f"failed: {run.failed}" if run.failed else UNFINISHED
         row = [run.name, f"{state}, {run.step:,} of {config['steps']:,} steps", config["data"]["name"]]
         row += [config["mixer"], str(config["seed"])]
         if result:

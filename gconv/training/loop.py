@@ -21,7 +21,7 @@ from gconv.training.checkpoint import Checkpoints, digest, read_newest
 from gconv.training.evaluate import evaluate, make_eval_step
 from gconv.training.metrics import RunDirectory, device_name
 from gconv.training.optim import make_optimizer, schedule
-from gconv.training.step import initialize, make_train_step
+from gconv.training.step import build_model, initialize, make_train_step, spec_of
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str, accept_changes: bool = False) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str, accept_c
 
     A finished run is left as it is. UserError for a config that can't be run, for one that differs from the run's that
     is in workdir, unless that isn't finished and `accept_changes`, and for a loss that isn't finite; Stopped after
-    SIGTERM.
+    SIGTERM or Ctrl-C.
     """
     _check(config)
     try:
@@ -66,6 +66,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     best_correct = -1
     since_log: list[dict[str, float]] = []  # the metrics of the steps that no record holds yet
     skipped: list[int] = []  # steps whose loss or gradient wasn't finite
+    flops = nnx.merge(graphdef, state.params).flops(config.data.length)  # now: a mixer of one's own may have none
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.filter_state(state.params, nnx.Param)))
 
     start, restored = 0, checkpoints.restore({"state": state, "best": best})
@@ -95,19 +96,20 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
 
     # The first step of a process has costs of its own.
     profiled = range(start + 2, min(start + 2 + config.profile, config.steps + 1))
-    # What a step measured, and whether SIGTERM had come by then, is read one step later: the device never waits for
-    # this host. Where a record, an evaluation or a checkpoint is due it is read at once, and nothing is left to read.
+    # What a step measured, and whether a signal to stop had come by then, is read one step later: the device never
+    # waits for this host. Where a record, an evaluation or a checkpoint is due it is read at once, and nothing is left
+    # to read.
     launched: dict[str, jax.Array] | None = None
     asked: Any = False
     clock, paused, timed = time.perf_counter(), 0.0, 0
-    with processes.StopSignal(mesh) as sigterm:
+    with processes.StopSignal(mesh) as stop_signal:
         for step in range(start + 1, config.steps + 1):
             batch = batch_of(step - 1)
             previous, asked_before = launched, asked
             if profiled and step == profiled[0]:
                 jax.profiler.start_trace(run.path / "profile")
             state, launched = compiled(state, batch, jax.random.fold_in(dropout_key, step))
-            asked = sigterm.received_anywhere()
+            asked = stop_signal.received_anywhere()
             if previous is not None:
                 _collect(previous, step - 1, since_log, skipped, config.optim.skip_nonfinite)
             if profiled and step == profiled[-1]:
@@ -163,8 +165,7 @@ def _train(config: ml_collections.ConfigDict, run: RunDirectory, checkpoints: Ch
     test = evaluate(eval_step, best, data.splits["test"], at_once, mesh)
     run.record_pause(config.steps, "test", time.perf_counter() - waited, waited - began)
     run.record(config.steps, "test", test)
-    model = nnx.merge(graphdef, state.params)
-    flops, tokens = model.flops(config.data.length), data.spec.documents * config.data.length
+    tokens = data.spec.documents * config.data.length
     result = {
         "task": config.data.name,
         "mixer": config.mixer,
@@ -258,11 +259,17 @@ def _check(config: ml_collections.ConfigDict) -> None:
     for path in ("model.dropout", "model.denoise", "optim.b1", "optim.b2"):
         if not 0 <= value(path) < 1:
             raise UserError(f"config.{path} must be in [0, 1); got {value(path)}")
+    if any(math.isinf(value(path)) for path in (*_AT_LEAST_1, *_AT_LEAST_0, "optim.lr")):
+        infinite = next(path for path in (*_AT_LEAST_1, *_AT_LEAST_0, "optim.lr") if math.isinf(value(path)))
+        raise UserError(f"config.{infinite} must be finite; got {value(infinite)}")
     known = [*tasks.TASKS, *tasks.PROBES]
     if config.data.name not in known:
         raise UserError(f"config.data.name must be one of {', '.join(known)}; got {config.data.name!r}")
     if not config.data_dir:
         raise UserError("config.data_dir must name a folder; it is empty")
+    # What doesn't make a model or an optimiser is refused before hours of preparing data.
+    nnx.eval_shape(lambda: build_model(config.model, spec_of(config), jax.random.key(0)))
+    make_optimizer(config.optim, config.steps)
 
 
 def _check_mesh(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 import gconv
 from gconv.cores import usable_cores
-from gconv.errors import UserError
+from gconv.errors import UserError, one_line
 from gconv.progress import say
 from gconv.training import processes
 
@@ -107,15 +107,21 @@ class RunDirectory:
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run."""
         path = self.path / "result.json"
-        return read_json(path) if processes.from_first(path.exists()) else None
+        return read_result(path) if processes.from_first(path.exists()) else None
 
     def start(self, step: int, data: dict[str, Any]) -> None:
         """Writes what the run is, and opens the records at a step: what was written beyond it is dropped.
 
-        UserError if the run began on other data.
+        UserError if the run began on other data, or if at step 0 the records show that there have been checkpoints.
         """
         if not processes.is_first():
             return
+        reached = max((record["step"] for record in read_jsonl(self.path / "metrics.jsonl")), default=0)
+        if step == 0 and reached > 2 * self._config.get("checkpoint_every", reached):
+            raise UserError(
+                f"workdir {self.path} has records up to step {reached:,} and no checkpoint; bring its checkpoints/"
+                " back, or remove the folder to start anew"
+            )
         changed = "; ".join(self._changes("data.json", data))
         if changed:
             raise UserError(f"workdir {self.path} holds a run with other data: {changed}")
@@ -241,15 +247,24 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The records of a file; a last line that was cut off is dropped. [] if there is no file."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
     records = []
     for number, line in enumerate(lines, 1):
         if line.endswith("\n"):
             try:
                 records.append(json.loads(line))
-            except ValueError as error:
-                raise UserError(f"{path}, line {number} is no record: {error}") from error
+                int(records[-1]["step"])
+            except (ValueError, TypeError, KeyError) as error:
+                raise UserError(f"{path}, line {number} is no record: {one_line(error)}") from error
     return records
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result.json; UserError if it is none."""
+    result = read_json(path)
+    if not isinstance(result, dict) or "test_accuracy" not in result:
+        raise UserError(f"{path} is no result of a run")
+    return result
 
 
 def read_json(path: Path) -> Any:

@@ -80,7 +80,10 @@ def _wait_for_all(name: str) -> None:
 
 
 class StopSignal:
-    """Within this context SIGTERM doesn't end the process, and every process learns of it at the same step."""
+    """Within this context SIGTERM and Ctrl-C don't end the process, and every process learns of them at the same step.
+
+    A second Ctrl-C interrupts at once.
+    """
 
     def __init__(self, mesh: Mesh):
         self._received = False
@@ -88,14 +91,17 @@ class StopSignal:
         self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def __enter__(self) -> "StopSignal":
-        self._before = signal.signal(signal.SIGTERM, self._receive)
+        self._before = {kind: signal.signal(kind, self._receive) for kind in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        for kind, handler in self._before.items():
+            signal.signal(kind, handler)
 
-    def _receive(self, *_: object) -> None:
+    def _receive(self, kind: int, _: object) -> None:
         self._received = True
+        if kind == signal.SIGINT:
+            signal.signal(kind, signal.default_int_handler)
 
     def received_anywhere(self) -> Any:
         """Whether any process has received it: a bool, or an array of one that may still be on its way."""

@@ -34,8 +34,13 @@ class Trained(NamedTuple):
     classes: list[str]  # their names
 
     def predict(self, sequences: Sequence[bytes | tuple[bytes, bytes]]) -> np.ndarray:
-        """Probabilities (examples, classes) of what the tokenizer made; of pairs, for a task of pairs."""
-        documents = 2 if self.model.pairs else 1
+        """Probabilities (examples, classes) of what the tokenizer made; of pairs, for a task of pairs.
+
+        ValueError for what the model doesn't read: nothing, more than its length, a picture of another size, ids
+        beyond its vocabulary.
+        """
+        documents, ids = 2 if self.model.pairs else 1, self.model.vocabulary
+        least = 1 if ids else self.config.data.length
         shape = (len(sequences), documents, self.config.data.length)
         inputs, lengths = np.zeros(shape, np.uint8), np.zeros(shape[:2], np.int32)
         for i, example in enumerate(sequences):
@@ -43,6 +48,10 @@ class Trained(NamedTuple):
             if len(parts) != documents:
                 raise ValueError(f"example {i} has {len(parts)} sequences; the model reads {documents}")
             for j, tokens in enumerate(parts):
+                if not least <= len(tokens) <= self.config.data.length:
+                    raise ValueError(f"example {i} has length {len(tokens)}; the model reads {least} to {shape[2]}")
+                if ids and max(tokens) >= ids:
+                    raise ValueError(f"example {i} has the token {max(tokens)}; the model knows {ids}, from 0 on")
                 lengths[i, j] = len(tokens)
                 inputs[i, j, : len(tokens)] = np.frombuffer(tokens, np.uint8)
         if documents == 1:

@@ -115,6 +115,13 @@ def test_a_variant_that_is_not_there_is_named_though_a_stand_in_would_do(tmp_pat
 def test_a_picture_larger_than_the_model_is_named_with_what_it_is_pooled_by(tmp_path):
     with pytest.raises(UserError, match=r"image: .* has length 1024; config.data.length × config.data.pool² is 784"):
         load("image", tmp_path, "", length=196, pool=2, stand_in=True)
+    with pytest.raises(UserError, match=r"image: .* has length 1024; config.data.length × config.data.pool² is 1600"):
+        load("image", tmp_path, "", length=1600, stand_in=True)  # nor is a smaller one padded
+
+
+def test_options_are_for_probes(tmp_path):
+    with pytest.raises(UserError, match=r"config\.data\.options are for probes; text is a task"):
+        tasks.load("text", "", 32, 0, 1, True, False, {"pairs": 4}, str(tmp_path), False)
 
 
 def test_a_sequence_longer_than_the_model_is_named(prepared):

@@ -100,6 +100,8 @@ def test_variables_that_are_missing_are_named_in_one_line(cloud, name):
         ("babysit", ["true"], {"BUCKET": ""}, "BUCKET must be set"),
         ("babysit", [], {}, "expected a command"),
         ("run", [], {}, "expected a command"),
+        ("babysit", ["--help"], {}, "expected a command"),
+        ("run", ["--help"], {}, "expected a command"),
         ("delete", ["now"], {}, "delete takes no arguments; got: now"),
         ("sweep", ["0"], {}, "expected a number of slices"),
     ],

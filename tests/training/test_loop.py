@@ -16,6 +16,7 @@ from configs import base
 from gconv.data import tasks
 from gconv.data.generators import stand_in
 from gconv.errors import UserError
+from gconv.models.mixers.convolution import PointwiseGlobalConv
 from gconv.training import checkpoint, loop
 from gconv.training.checkpoint import digest
 from gconv.training.metrics import differences, in_use, read_jsonl
@@ -192,6 +193,47 @@ def test_a_run_goes_on_with_another_config_if_told(data_dir, tmp_path, monkeypat
     assert json.loads((tmp_path / "config.json").read_text())["steps"] == 30
     with pytest.raises(UserError, match=r"holds a finished run with another config: config.steps: 30 there, 40 here$"):
         loop.train_and_evaluate(config(data_dir, steps=40), str(tmp_path), accept_changes=True)
+
+
+def test_records_whose_checkpoints_are_gone_are_kept(data_dir, tmp_path, monkeypatch):
+    made = config(data_dir, checkpoint_every=5)
+    interrupted(made, tmp_path, monkeypatch, 18)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="has records up to step 15 and no checkpoint; bring its checkpoints/ back"):
+        loop.train_and_evaluate(made, str(tmp_path))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("line", ["5", '{"a": 1}', '{"step": "one"}', "[", "\udcff"])
+def test_a_line_that_is_no_record_is_named(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + f"{line}\n".encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"metrics.jsonl, line 2 is no record: "):
+        read_jsonl(path)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]"])
+def test_what_is_no_result_is_named(data_dir, tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(UserError, match=r"result.json is no result of a run"):
+        loop.train_and_evaluate(config(data_dir), str(tmp_path))
+
+
+def test_what_makes_no_model_is_refused_before_data_are_prepared(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.tasks, "load", lambda *_, **__: pytest.fail("data were prepared"))
+    for field, value in (("model.norm", "bar"), ("optim.schedule", "linear")):
+        made = config(data_dir)
+        made.update_from_flattened_dict({field: value})
+        with pytest.raises(UserError, match=value):
+            loop.train_and_evaluate(made, str(tmp_path))
+
+
+def test_a_mixer_without_flops_fails_before_the_first_step(data_dir, tmp_path, monkeypatch):
+    monkeypatch.delattr(PointwiseGlobalConv, "flops")
+    with pytest.raises(AttributeError, match="flops"):
+        loop.train_and_evaluate(config(data_dir), str(tmp_path))
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_a_run_does_not_go_on_with_another_model(data_dir, tmp_path, monkeypatch):
@@ -460,15 +502,16 @@ def test_memory_and_flops_are_counted(finished):
         ("profile", -1, "config.profile must be at least 0; got -1"),
         ("seed", -1, "config.seed must be at least 0; got -1"),
         ("optim.lr", 0.0, "config.optim.lr must be positive"),
+        ("optim.lr", float("inf"), "config.optim.lr must be finite; got inf"),
         ("optim.accumulate", 0, "config.optim.accumulate must be at least 1; got 0"),
         ("model.layers", -1, "config.model.layers must be at least 1; got -1"),
         ("model.features", 0, "config.model.features must be at least 1; got 0"),
         ("model.dropout", 1.5, r"config.model.dropout must be in \[0, 1\); got 1.5"),
         ("model.mlp_ratio", -1.0, "config.model.mlp_ratio must be at least 0; got -1.0"),
         ("model.mlp_ratio", 0.01, "config.model: mlp_ratio must be 0 or give a hidden unit; got 0.01 of 32 features"),
-        ("model.mlp_ratio", float("inf"), "config.model: .*infinity"),
+        ("model.mlp_ratio", float("inf"), "config.model.mlp_ratio must be finite; got inf"),
         ("model.activation", "tanh", "config.model: activation must be one of relu, gelu, .*; got 'tanh'"),
-        ("data.name", "mqar", "config.data.options of mqar must have train and held_out, as in configs/probes.py"),
+        ("data.name", "mqar", "config.data.options of mqar must be those of configs/probes.py: .*pairs"),
         ("model.mixer_options.boundary", "circ", "config.model: boundary must be one of circular, causal, bidir"),
         ("model.mixer_options.kernel_options.dropout", 2.0, r"config.model: .* dropout in \[0, 1\)"),
         ("model.dtype", "float99", "config.model.dtype must be float32 or bfloat16; got 'float99'"),

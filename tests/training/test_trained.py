@@ -71,6 +71,9 @@ def test_a_model_reads_longer_sequences_than_it_was_trained_on(runs, fields):
     assert long.config.data.length == 48 and short.config.data.length == 32
     assert np.abs(long.predict([tokens]) - long.predict([tokens[:32]])).max() > 1e-3
     assert gconv.load(run, length=16).predict([tokens[:16]]).shape == (1, 10)
+    for wrong, message in ((b"", "length 0"), (tokens, "length 48; the model reads 1 to 32"), (b"\xff", "token 255")):
+        with pytest.raises(ValueError, match=f"example 1 has the {message}|example 1 has {message}"):
+            short.predict([tokens[:20], wrong])
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ class GlobalConv(nnx.Module):
         dtype: jnp.dtype | None = None,
         rngs: nnx.Rngs,
     ):
+        if features < 1 or length < 1:
+            raise ValueError(f"features and length must be at least 1; got {features} and {length}")
         if boundary not in BOUNDARIES:
             raise ValueError(f"boundary must be one of {', '.join(BOUNDARIES)}; got {boundary!r}")
         if layout not in LAYOUTS:
