@@ -17,5 +17,5 @@ TABLE = Table(
     },
     columns={"ListOps": Part("listops"), "Text": Part("text"), "Image for 2000 steps": Part("image,small", LONGER)},
     sweep=({"model.norm": "batch", "optim.lr": RATE},),  # which main chooses
-    note="Where a row names one of them, the other is as in all tables: rate .01, scale .02.",
+    note="Where a row names one of them, the other is as in main: rate .01, scale .02.",
 )

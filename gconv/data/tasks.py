@@ -131,7 +131,7 @@ def load(
             if digests[split] != expected["sha256"]:
                 raise UserError(f"{folder}: content of {split} differs from {MANIFEST}; remove the folder to redo it")
     if pool > 1:
-        splits = {split: _pooled(name, arrays, pool) for split, arrays in splits.items()}
+        splits = {split: _pooled(arrays, pool) for split, arrays in splits.items()}
         length //= pool**2
     if validation_is_test:
         if task.peers_train_on_validation:
@@ -139,7 +139,7 @@ def load(
             splits["train"] = Split(*(np.concatenate(arrays)[: limit or None] for arrays in both))
         splits["validation"] = splits["test"]
     if mirror:
-        splits["train"] = _with_mirrored(name, splits["train"])
+        splits["train"] = _with_mirrored(splits["train"])
     record = {
         "name": name + (f"/{variant}" if variant else ""),
         "source": source,
@@ -216,23 +216,18 @@ def tokenizer(name: str, length: int) -> Callable[[Any], bytes]:
     return tokenize
 
 
-def _pooled(name: str, split: Split, pool: int) -> Split:
+def _pooled(split: Split, pool: int) -> Split:
     """The images of a split at 1/pool of their side, means rounded to whole intensities."""
     count, length = split.inputs.shape
     side = math.isqrt(length)
-    if (split.lengths != length).any():
-        has = int(split.lengths[0])
-        raise UserError(f"{name}: images have {has} pixels; config.data.length × config.data.pool² is {length}")
     squares = split.inputs.reshape(count, side // pool, pool, side // pool, pool)
     inputs = np.rint(squares.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8).reshape(count, -1)
     return Split(inputs, np.full(count, inputs.shape[1], np.int32), split.labels)
 
 
-def _with_mirrored(name: str, split: Split) -> Split:
+def _with_mirrored(split: Split) -> Split:
     """The images of a split, and after them their mirror images."""
     side = math.isqrt(split.inputs.shape[1])
-    if (split.lengths != side**2).any():
-        raise UserError(f"{name}: config.data.mirror needs images that fill config.data.length={split.inputs.shape[1]}")
     mirrored = split.inputs.reshape(-1, side, side)[:, :, ::-1].reshape(split.inputs.shape)
     return Split(*map(np.concatenate, zip(split, split._replace(inputs=mirrored), strict=True)))
 

@@ -259,9 +259,9 @@ def _check(config: ml_collections.ConfigDict) -> None:
     for path in ("model.dropout", "model.denoise", "optim.b1", "optim.b2"):
         if not 0 <= value(path) < 1:
             raise UserError(f"config.{path} must be in [0, 1); got {value(path)}")
-    if any(math.isinf(value(path)) for path in (*_AT_LEAST_1, *_AT_LEAST_0, "optim.lr")):
-        infinite = next(path for path in (*_AT_LEAST_1, *_AT_LEAST_0, "optim.lr") if math.isinf(value(path)))
-        raise UserError(f"config.{infinite} must be finite; got {value(infinite)}")
+    for path in (*_AT_LEAST_1, *_AT_LEAST_0, "optim.lr"):
+        if math.isinf(value(path)):
+            raise UserError(f"config.{path} must be finite; got {value(path)}")
     known = [*tasks.TASKS, *tasks.PROBES]
     if config.data.name not in known:
         raise UserError(f"config.data.name must be one of {', '.join(known)}; got {config.data.name!r}")
