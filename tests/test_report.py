@@ -155,7 +155,7 @@ def test_the_command(tmp_path):
         runs.read([folder, str(tmp_path)])
     other = write(tmp_path, "diverged", 10)
     (Path(other) / "failed").write_text("step 2: loss is nan\n")
-    assert "failed: step 2: loss is nan, 10 of 100 steps" in report(other).stdout
+    assert "failed: step 2: loss is nan, 10 of 100 steps" in report(other, f"--output={output}").stdout
     for other in ("[1]", "{}"):
         (tmp_path / "config.json").write_text(other)
         with pytest.raises(UserError, match=f"{tmp_path} holds no run: its config.json isn't one of gconv's"):
