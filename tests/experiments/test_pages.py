@@ -573,6 +573,7 @@ def test_what_the_answer_says_of_recall_at_its_published_size_is_in_the_records(
         ("attention, rate 0.0005", "16 passes"): [91],
         ("attention, rate 0.002", "16 passes"): [53],
         ("gconv, gated, rate 0.006", "64 passes"): [92],
+        ("attention, rate 0.0005", "64 passes"): [99],
     }
     steps = [cells["gconv, gated, rate 0.006", f"{passes} passes"].results[0]["steps"] for passes in (16, 64)]
     assert steps == [6_250, 25_000]
