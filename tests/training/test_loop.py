@@ -4,6 +4,7 @@ import errno
 import fcntl
 import importlib
 import json
+import signal
 import struct
 import threading
 
@@ -11,13 +12,14 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AxisType
 
 from configs import base
 from gconv.data import tasks
 from gconv.data.generators import stand_in
 from gconv.errors import UserError
 from gconv.models.mixers.convolution import PointwiseGlobalConv
-from gconv.training import checkpoint, loop
+from gconv.training import checkpoint, loop, processes
 from gconv.training.checkpoint import digest
 from gconv.training.metrics import differences, in_use, read_jsonl
 from scripts.chaos import DAMAGES, stray, truncate
@@ -245,6 +247,17 @@ def test_a_run_does_not_go_on_with_another_model(data_dir, tmp_path, monkeypatch
     ):
         loop.train_and_evaluate(changed, str(tmp_path), accept_changes=True)
     assert not (tmp_path / "damaged").exists()
+
+
+def test_ctrl_c_stops_after_a_step_and_a_second_one_at_once():
+    before = signal.getsignal(signal.SIGINT)
+    with processes.StopSignal(jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))) as stop_signal:
+        assert not stop_signal.received_anywhere()
+        signal.raise_signal(signal.SIGINT)
+        assert stop_signal.received_anywhere()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_start_waits_for_whoever_looks_whether_the_folder_is_in_use(tmp_path):
