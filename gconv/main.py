@@ -4,7 +4,7 @@ Several processes train as one. On TPU pods and under Slurm they find each other
 times, with --coordinator=HOST:PORT --processes=N --process=0, 1, … They share the workdir.
 
 Exit status: 0 finished, 2 bad input, 75 stopped by SIGTERM or Ctrl-C with all that was done saved, 130 interrupted
-before training or by a second Ctrl-C, 1 anything else. After 75, 130, 1 or a kill, the same command goes on.
+before or after training or by a second Ctrl-C, 1 anything else. After 75, 130, 1 or a kill, the same command goes on.
 """
 
 import os
