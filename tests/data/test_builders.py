@@ -12,7 +12,7 @@ from gconv.data import show, tasks
 from gconv.data.builders import base, imdb, pathfinder, same_film
 from gconv.data.builders.pathfinder import Pathfinder, resumable
 from gconv.data.dataset import Spec
-from gconv.data.generators.pathfinder import STIMULI, Example, generate
+from gconv.data.generators.pathfinder import SHORT, STIMULI, Example, generate
 from gconv.errors import UserError
 from tests.data.test_tasks import load, reviews, write_archive
 
@@ -99,6 +99,17 @@ def test_pathfinders_set_is_the_generators_and_says_so(tmp_path):
         assert manifest["splits"][split]["classes"] == np.bincount(data.splits[split].labels).tolist()
 
 
+def test_the_short_variant_is_of_short_contours_and_generated_only(tmp_path, monkeypatch):
+    for split in tasks.SPLITS:
+        monkeypatch.setattr(Pathfinder.BUILDER_CONFIGS[1], split, 8)
+    data = load("pathfinder", tmp_path, "short", length=1024)
+    expected = [example.image.reshape(-1) for example in generate(SHORT, 0, 0, 24)]
+    np.testing.assert_array_equal(np.concatenate([data.splits[split].inputs for split in tasks.SPLITS]), expected)
+    assert "paddles=6" in data.record["source"] and "not LRA's own images" in data.record["source"]
+    with pytest.raises(UserError, match="pathfinder/short is generated only"):
+        tasks.prepare("pathfinder", "short", str(tmp_path / "other"), str(tmp_path))
+
+
 @pytest.mark.parametrize("size", [64, 100])  # 192 is three shards of 64
 def test_a_split_is_written_a_shard_at_a_time(tmp_path, monkeypatch, size):
     one = load("pathfinder", tmp_path / "a", "smoke", length=1024)
@@ -111,7 +122,7 @@ def test_a_split_is_written_a_shard_at_a_time(tmp_path, monkeypatch, size):
 
 def test_writing_holds_a_shard_and_not_the_split(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "SHARD", 100)
-    monkeypatch.setattr(Pathfinder.BUILDER_CONFIGS[1], "train", 10_000)
+    monkeypatch.setattr(Pathfinder.BUILDER_CONFIGS[2], "train", 10_000)
     image = np.zeros((32, 32), np.uint8)
     monkeypatch.setattr(pathfinder, "resumable", lambda *_: (Example(image + i % 251, 0) for i in range(10_128)))
     tracemalloc.start()
@@ -123,7 +134,7 @@ def test_writing_holds_a_shard_and_not_the_split(tmp_path, monkeypatch):
 
 def test_a_set_that_was_generated_otherwise_is_refused(tmp_path, monkeypatch):
     load("pathfinder", tmp_path, "smoke", length=1024)
-    monkeypatch.setattr(Pathfinder.BUILDER_CONFIGS[1], "seed", 1)
+    monkeypatch.setattr(Pathfinder.BUILDER_CONFIGS[2], "seed", 1)
     with pytest.raises(UserError, match=r"was generated .* seed 0, .* makes what is generated .* seed 1, .*: remove"):
         load("pathfinder", tmp_path, "smoke", length=1024)
 

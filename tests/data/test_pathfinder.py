@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from experiments import stimulus as stimulus_table
 from gconv.data.generators import paddles, pathfinder, raster
-from gconv.data.generators.pathfinder import STIMULI, draw, generate
+from gconv.data.generators.pathfinder import SHORT, STIMULI, draw, generate
 
 SEED = 7
 
@@ -206,12 +206,16 @@ class Slow:
         return window[(y - min(row, m)) ** 2 + (x - min(column, m)) ** 2 <= m * m].max()
 
 
-@pytest.mark.parametrize("size, count", [(32, 12), (64, 1), (128, 12)])
-def test_a_slow_second_implementation_grows_the_same_snakes(size, count, small, large):
+@pytest.mark.parametrize(
+    "stimulus, count",
+    [(STIMULI[32], 12), (SHORT, 24), (STIMULI[64], 1), (STIMULI[128], 12)],
+    ids=[32, "short", 64, 128],
+)
+def test_a_slow_second_implementation_grows_the_same_snakes(stimulus, count, small, large):
     pytest.importorskip("PIL")
-    scenes = {32: small, 128: large}.get(size) or draw(STIMULI[size], SEED, 0, 32)
-    for i in np.argsort(scenes.attempts, kind="stable")[:count] if size > 32 else range(count):
-        slow = Slow(STIMULI[size], SEED, int(i))
+    scenes = {STIMULI[32]: small, STIMULI[128]: large}.get(stimulus) or draw(stimulus, SEED, 0, 32)
+    for i in np.argsort(scenes.attempts, kind="stable")[:count] if stimulus.size > 32 else range(count):
+        slow = Slow(stimulus, SEED, int(i))
         assert slow.attempts == scenes.attempts[i] and slow.margin == scenes.margins[i]
         heads, angles = (np.array([[paddle[j] for paddle in snake] for snake in slow.targets]) for j in (3, 2))
         np.testing.assert_array_equal(scenes.heads[i], heads)
@@ -271,11 +275,20 @@ def label_from_geometry(scenes, i):
 
 
 def test_labels_are_what_following_the_contour_finds(small, large):
-    for scenes in (small, large):
+    for scenes in (small, large, draw(SHORT, SEED, 0, 500)):
         found = [label_from_geometry(scenes, i) for i in range(len(scenes.labels))]
         known = np.array([label is not None for label in found])
         assert known.mean() > 0.98
         np.testing.assert_array_equal(scenes.labels[known], np.array(found)[known].astype(int))
+
+
+def test_short_contours_are_longer_than_their_distractors_and_no_marker_gives_the_label_away():
+    scenes = draw(SHORT, SEED, 0, 2000)
+    assert scenes.heads.shape[1:] == (2, 6, 2) and scenes.distractor_heads.shape[1:] == (10, 2, 2)
+    assert scenes.labels.mean() == pytest.approx(0.5, abs=4 * 0.5 / 2000**0.5)
+    distance = np.hypot(*(scenes.markers[:, 0] - scenes.markers[:, 1]).T)
+    best = max(((distance < limit) == scenes.labels).mean() for limit in np.arange(0, 45, 0.5))
+    assert best < 0.6
 
 
 def test_there_may_be_no_distractors():
@@ -304,17 +317,19 @@ def test_an_image_depends_on_its_seed_and_index_alone(small, large, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "size, count, digest",
+    "stimulus, count, digest",
     [
-        (32, 16, "3df586432299ba4d"),
-        (64, 2, "71d24e020ca34881"),
-        (128, 4, "7aeeadb7773f22bc"),
-        (256, 4, "63c47edfd7ebbd82"),
+        (STIMULI[32], 16, "3df586432299ba4d"),
+        (SHORT, 16, "b07bef53c1b4fee7"),
+        (STIMULI[64], 2, "71d24e020ca34881"),
+        (STIMULI[128], 4, "7aeeadb7773f22bc"),
+        (STIMULI[256], 4, "63c47edfd7ebbd82"),
     ],
+    ids=[32, "short", 64, 128, 256],
 )
-def test_a_seed_gives_the_same_bytes_on_every_machine(size, count, digest):
+def test_a_seed_gives_the_same_bytes_on_every_machine(stimulus, count, digest):
     content = hashlib.sha256()
-    for example in generate(STIMULI[size], 0, 0, count):
+    for example in generate(stimulus, 0, 0, count):
         content.update(example.image.tobytes() + bytes([example.label]))
     assert content.hexdigest()[:16] == digest
 

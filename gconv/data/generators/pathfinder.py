@@ -36,6 +36,8 @@ STIMULI = {
     128: Stimulus(128, 1, 5, 1.5, (2, 3), 20, 1.8, 3.0, target_contrast=0.9, distractor_contrast=0.9, distractors=8),
     256: Stimulus(256, 22, 5, 2.0, (3,), 27, 1.8, 5.0, target_contrast=1.0, distractor_contrast=1.0, distractors=7),
 }
+# The reference's own default, at LRA's size: contours less than half as long, among more and shorter distractors.
+SHORT = STIMULI[32]._replace(paddles=6, distractor_paddles=2, distractors=10)
 
 
 class Example(NamedTuple):
