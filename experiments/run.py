@@ -31,7 +31,7 @@ from experiments import grid
 from gconv import cli
 from gconv.cores import usable_cores
 from gconv.errors import UserError
-from gconv.progress import say
+from gconv.progress import say, track
 from gconv.training.metrics import in_use, read_json, write_json
 
 
@@ -248,10 +248,9 @@ def print_missing(table: grid.Table, name: str, preset: str, root: Path) -> None
     others = [record for other in grid.names() for record in grid.read_records(other, preset)]
     seconds = projected_seconds(left, grid.read_records(name, preset) + here, others)
     if not preset:
-        seconds = [
-            s or _by_cost_model(run.config, json.dumps(run.overrides)) for run, s in zip(left, seconds, strict=True)
-        ]
         print("hours that weren't measured are projected for one H200, by the cost model")
+        both = track(zip(left, seconds, strict=True), len(left), "projecting")  # widths to match take seconds each
+        seconds = [s or _by_cost_model(run.config, json.dumps(run.overrides)) for run, s in both]
     for run, s in zip(left, seconds, strict=True):
         which = _point(run) if run in waiting else f"seed {run.seed}, after others"
         print(f"{run.column} | {run.row} | {which}: {'unknown' if s is None else f'{s / 3600:.3f} h'}")

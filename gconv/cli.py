@@ -32,6 +32,8 @@ def _print_whole(unraisable: "sys.UnraisableHookArgs") -> None:
 def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv, known_only=False)
+    except SystemExit:  # of --help and its like, after which absl has 1
+        sys.exit(0)
     except Exception as error:  # of absl, of ml_collections, or of a config file itself
         cause: Any = error
         while isinstance(cause, KeyError | AttributeError) and cause.args:  # a KeyError's own text is in quotes

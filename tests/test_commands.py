@@ -41,6 +41,12 @@ def test_a_training_process_has_the_fast_allocator_or_the_users_own(theirs):
         assert "    cli.restart_with_fast_malloc()" in (ROOT / module).read_text()
 
 
+@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
+def test_help_is_no_failure(flag):
+    done = command("gconv.prepare", flag)
+    assert done.returncode == 0 and "--data_dir: folder of the prepared data sets" in done.stdout and not done.stderr
+
+
 @pytest.mark.parametrize("number, path, line", [
     (errno.ENOSPC, None, "error: No space left on device\n"),
     (errno.ENOSPC, "runs/b.json", "error: runs/b.json: No space left on device\n"),

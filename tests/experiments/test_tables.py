@@ -473,6 +473,11 @@ def test_the_process_that_times_prints_the_width(monkeypatch, capsys):
     assert capsys.readouterr().out == f"6\n{len(r.config)}\n"
 
 
+def test_a_column_of_a_task_that_has_no_config_is_named():
+    with pytest.raises(UserError, match=r"^Chess \| gconv: No module named 'configs.chess'$"):
+        grid.check(SMALL._replace(rows={"gconv": Part("gconv")}, columns={"Chess": Part("chess")}), "small")
+
+
 def test_a_dry_run_times_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(match, "compiled_step", lambda *_: pytest.fail("a step was compiled"))
     table = SMALL._replace(rows={"c": Part("gconv,match=time")}, sweep=({},))
@@ -627,7 +632,9 @@ def test_a_full_dry_run_says_of_which_runs_it_knows_no_time(tmp_path, capsys):
     rows = {"gconv": Part("gconv"), "S5": Part("ssm")}
     full = SMALL._replace(rows=rows, columns={"Image": Part("image")}, sweep=({},))
     run.print_missing(full, "t", "", tmp_path)
-    lines = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1] == "projecting: 6 of 6"
+    lines = out.splitlines()
     hours = [line.rpartition(": ")[2] for line in lines if line.startswith("Image | gconv")]
     assert len(hours) == 3 and len(set(hours)) == 1 and float(hours[0].removesuffix(" h")) > 0.1
     assert sum(line.startswith("Image | S5 | ") and line.endswith(": unknown") for line in lines) == 3
