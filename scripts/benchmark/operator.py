@@ -84,7 +84,7 @@ def _cases(x: np.ndarray, dy: np.ndarray, rng: np.random.Generator, pool: Thread
         }
         operands = {layout: [jnp.asarray(a) for a in arrays] for layout, arrays in host.items()}
         exact = functools.cache(functools.partial(_float64, boundary, operands["bcl"]))
-        cases += [*_ours(boundary, operands, make, exact), *_rivals(boundary, host)]
+        cases += [*_ours(boundary, operands, make, exact), *_rivals(boundary, host, exact)]
         cases += [Case(NAIVE, boundary, *make(_naive(boundary), operands["blc"], exact, "blc"))]
         if boundary == "circular":
             cases += _methods(operands["bcl"], make, exact)
@@ -155,22 +155,21 @@ def _naive(boundary: str) -> Callable[..., jax.Array]:
     return functools.partial(rivals.naive, boundary=boundary)
 
 
-def _rivals(boundary: str, operands: dict[str, list[np.ndarray]]) -> Iterator[Case]:
+def _rivals(boundary: str, operands: dict[str, list[np.ndarray]], exact: Any) -> Iterator[Case]:
     """PyTorch's."""
     torch = rivals.torch_or_none()
     if torch is None:
         return
     for layout, axis in (("blc", 1), ("bcl", 2)):
         x, kernel, dy = operands[layout]
-        if boundary == "bidirectional":  # PyTorch cuts a kernel that is longer than its transform; ours isn't
-            kernel = np.pad(kernel, [(0, 1), (0, 0)] if axis == 1 else [(0, 0), (0, 1)])
-        run = functools.partial(rivals.torch_convolution, torch, x, kernel, dy, boundary, axis, _here(CALLS))
-        yield Case(f"PyTorch rfft {layout}", boundary, run)
+        call = functools.partial(rivals.torch_convolution, torch, x, kernel, dy, boundary, axis)
+        yield Case(f"PyTorch rfft {layout}", boundary, *_torch(torch, call, exact, layout))
     x, kernel, dy = operands["bcl"]
     flops = 2 * x.size * kernel.shape[1]
     if boundary == "circular" and flops <= _here(MOST_DIRECT):
-        run = functools.partial(rivals.torch_direct, torch, x, kernel, dy, _here(CALLS))
-        yield Case(PYTORCH_DIRECT, boundary, run, slow=flops > SLOW / 8)
+        slow = flops > SLOW / 8
+        call = functools.partial(rivals.torch_direct, torch, x, kernel, dy)
+        yield Case(PYTORCH_DIRECT, boundary, *_torch(torch, call, None if slow else exact), slow=slow)
 
 
 def _attentions(x: np.ndarray, make: Any) -> Iterator[Case]:
@@ -185,17 +184,16 @@ def _attentions(x: np.ndarray, make: Any) -> Iterator[Case]:
     torch = rivals.torch_or_none()
     heads = np.ascontiguousarray(np.swapaxes(q, 1, 2))
     if torch is not None:
-        yield Case(
-            PYTORCH_ATTENTION, "", functools.partial(rivals.torch_attention, torch, heads, _here(CALLS)), slow=slow
-        )
+        call = functools.partial(rivals.torch_attention, torch, heads)
+        yield Case(PYTORCH_ATTENTION, "", *_torch(torch, call), slow=slow)
     if jax.default_backend() != "gpu":
         return
     for name, array in ((CUDNN_ATTENTION, q), (f"{CUDNN_ATTENTION}, 1 head", x[:, :, None])):
         attend = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
         yield Case(name, "", *make(lambda q, kv, attend=attend: attend(q, *kv), _q_kv_dy(array, jnp.bfloat16)))
     if torch is not None:
-        run = functools.partial(rivals.torch_attention, torch, heads, _here(CALLS), dtype=torch.bfloat16)
-        yield Case(f"{PYTORCH_ATTENTION} bf16", "", run)
+        call = functools.partial(rivals.torch_attention, torch, heads, dtype=torch.bfloat16)
+        yield Case(f"{PYTORCH_ATTENTION} bf16", "", *_torch(torch, call))
 
 
 def _q_kv_dy(array: np.ndarray, dtype: Any = jnp.float32) -> list[Any]:
@@ -257,6 +255,26 @@ def _jax(
         if exact is not None:
             found["error"] = _errors(program(*arrays), exact(), layout)
         return facts | found
+
+    return run, known
+
+
+def _torch(
+    torch: Any,
+    call: Callable[..., Callable[[], tuple[Any, ...]]],
+    exact: Callable[[], tuple[jax.Array, ...]] | None = None,
+    layout: str = "bcl",
+) -> tuple[Callable[[bool], Callable[[], None]], Callable[[], dict[str, Any]]]:
+    """The same of a function of `rivals`, without its memory, of which PyTorch gives no account on a CPU."""
+
+    def run(gradient: bool) -> Callable[[], None]:
+        return rivals.repeated(torch, call(gradient=gradient), _here(CALLS))
+
+    def known() -> dict[str, Any]:
+        if exact is None:
+            return {}
+        found = tuple(jnp.asarray(a.cpu().numpy()) for a in call(gradient=True)())
+        return {"error": _errors(found, exact(), layout)}
 
     return run, known
 

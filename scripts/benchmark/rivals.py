@@ -30,7 +30,7 @@ def torch_or_none() -> Any:
     return torch
 
 
-# PyTorch's run on the GPU where it sees one. Each makes `calls` calls and waits for the last.
+# PyTorch's run on the GPU where it sees one. Each gives y, and with the gradient those of its operands beside it.
 
 
 def _tensors(torch: Any, *arrays: np.ndarray, gradient: bool = False, dtype: Any = None) -> list[Any]:
@@ -38,7 +38,9 @@ def _tensors(torch: Any, *arrays: np.ndarray, gradient: bool = False, dtype: Any
     return [torch.tensor(a, device=device, dtype=dtype, requires_grad=gradient) for a in arrays]
 
 
-def _repeated(torch: Any, run: Callable[[], None], calls: int) -> Callable[[], None]:
+def repeated(torch: Any, run: Callable[[], Any], calls: int) -> Callable[[], None]:
+    """What makes that many calls and waits for the last."""
+
     def all_calls() -> None:
         for _ in range(calls):
             run()
@@ -49,15 +51,18 @@ def _repeated(torch: Any, run: Callable[[], None], calls: int) -> Callable[[], N
 
 
 def torch_convolution(
-    torch: Any, x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, boundary: str, axis: int, calls: int, gradient: bool
-) -> Callable[[], None]:
+    torch: Any, x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, boundary: str, axis: int, gradient: bool
+) -> Callable[[], tuple[Any, ...]]:
     """rfft, product, irfft along an axis of x; `kernel` has its taps along the same one (less the batch)."""
+    taps = kernel.shape[axis - 1]
+    if boundary == "bidirectional":  # one more in front, which no input meets: as long as the transform, nothing to pad
+        kernel = np.pad(kernel, [(1, 0), (0, 0)] if axis == 1 else [(0, 0), (1, 0)])
     x, kernel = _tensors(torch, x, kernel, gradient=gradient)
     (dy,), length = _tensors(torch, dy), x.shape[axis]
     size = length if boundary == "circular" else 2 * length
     first = kernel.shape[axis - 1] // 2 if boundary == "bidirectional" else 0
 
-    def run() -> None:
+    def run() -> tuple[Any, ...]:
         x.grad = kernel.grad = None
         with torch.set_grad_enabled(gradient):
             spectrum = torch.fft.rfft(kernel, n=size, dim=axis - 1)
@@ -65,43 +70,47 @@ def torch_convolution(
             y = torch.fft.irfft(torch.fft.rfft(x, n=size, dim=axis) * spectrum, n=size, dim=axis)
             y = torch.roll(y, -first, axis) if first else y
             y = y.narrow(axis, 0, length)
-        if gradient:
-            y.backward(dy)
+        if not gradient:
+            return (y,)
+        y.backward(dy)
+        return y.detach(), x.grad, kernel.grad.narrow(axis - 1, kernel.shape[axis - 1] - taps, taps)
 
-    return _repeated(torch, run, calls)
+    return run
 
 
 def torch_direct(
-    torch: Any, x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, calls: int, gradient: bool
-) -> Callable[[], None]:
+    torch: Any, x: np.ndarray, kernel: np.ndarray, dy: np.ndarray, gradient: bool
+) -> Callable[[], tuple[Any, ...]]:
     """The circular sum itself, by conv1d; x, dy (batch, channels, length), kernel (channels, length)."""
     x, kernel = _tensors(torch, x, kernel, gradient=gradient)
     (dy,), length = _tensors(torch, dy), x.shape[2]
 
-    def run() -> None:
+    def run() -> tuple[Any, ...]:
         x.grad = kernel.grad = None
         with torch.set_grad_enabled(gradient):
             around = torch.nn.functional.pad(x, (0, length - 1), mode="circular")
             y = torch.nn.functional.conv1d(around, kernel[:, None], groups=x.shape[1])
         if gradient:
             y.backward(dy)
+        return y.detach(), x.grad, kernel.grad
 
-    return _repeated(torch, run, calls)
+    return run
 
 
-def torch_attention(torch: Any, q: np.ndarray, calls: int, gradient: bool, dtype: Any = None) -> Callable[[], None]:
+def torch_attention(torch: Any, q: np.ndarray, gradient: bool, dtype: Any = None) -> Callable[[], tuple[Any, ...]]:
     """scaled_dot_product_attention of q (batch, heads, length, size) with itself."""
     q, k, v = _tensors(torch, q, q, q, gradient=gradient, dtype=dtype)
     dy = torch.ones_like(q)
 
-    def run() -> None:
+    def run() -> tuple[Any, ...]:
         q.grad = k.grad = v.grad = None
         with torch.set_grad_enabled(gradient):
             y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
         if gradient:
             y.backward(dy)
+        return y.detach(), q.grad, k.grad, v.grad
 
-    return _repeated(torch, run, calls)
+    return run
 
 
 def torch_step(torch: Any, *, length: int, features: int, layers: int, batch: int, layout: str) -> Callable[[], None]:

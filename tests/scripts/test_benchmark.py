@@ -51,6 +51,10 @@ def test_every_method_is_measured_and_its_error_known(monkeypatch):
         assert row["forward"] > 0 and row["gradient"] > 0
         if "error" in row:
             assert set(row["error"]) == {"y", "dx", "dkernel"} and max(row["error"].values()) < 1e-6
+        assert "error" in row or not row["boundary"], "a convolution whose error isn't known"
+    if rivals.torch_or_none() is not None:
+        assert {(f"PyTorch rfft {layout}", b) for layout in ("blc", "bcl") for b in BOUNDARIES} < named
+        assert (operator.PYTORCH_DIRECT, "circular") in named and (operator.PYTORCH_ATTENTION, "") in named
     assert operator.table(rows).count("\n") == len(rows) + 1
 
 
