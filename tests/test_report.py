@@ -66,6 +66,23 @@ def test_the_tables_say_what_the_records_do(tmp_path):
     assert len(runs.tables(found[:1])) == 2  # one run differs from nothing
 
 
+def test_on_a_narrow_terminal_columns_follow_below_beside_the_first():
+    table = runs.Table(
+        "Runs", ["field", "a", "bb", "c"], [["lr", "0.1", "0.2", "0.3"], ["steps", "1", "2", "3"]], "All."
+    )
+    whole = "field    a   bb    c\nlr     0.1  0.2  0.3\nsteps    1    2    3"
+    assert runs.as_text(table, 20) == f"Runs\n\n{whole}\n\nAll."
+    halves = ["field    a   bb\nlr     0.1  0.2\nsteps    1    2", "field    c\nlr     0.3\nsteps    3"]
+    assert runs.as_text(table, 19) == "\n\n".join(["Runs", *halves, "All."])
+    assert runs.as_text(table, 1).count("field") == 3, "a column that is too wide stands alone"
+
+
+def test_classes_are_told_by_their_names(tmp_path):
+    mixers = ("gconv.models.mixers.Attention", "mine.mixers.Attention")
+    found = runs.read([write(tmp_path, name, 100, mixer=mixer) for name, mixer in zip("ab", mixers, strict=True)])
+    assert ["config.mixer", "Attention", "mine.mixers.Attention"] in runs.tables(found)[2].rows
+
+
 def test_a_run_that_has_only_begun_is_shown(tmp_path):
     found = runs.read([write(tmp_path, "begun", 0)])
     results, costs = runs.tables(found)

@@ -6,6 +6,8 @@ The page is one file that needs nothing else: results, curves, what the configs 
 time that evaluation and checkpoints took from training. All of it is read from the runs' records.
 """
 
+import shutil
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -23,7 +25,8 @@ def main(argv: list[str]) -> None:
 
     found = runs.read(argv[1:])
     tables = runs.tables(found)
-    print("\n\n".join(runs.as_text(table) for table in tables))
+    width = shutil.get_terminal_size((sys.maxsize, 0)).columns  # all there is where the output isn't a terminal
+    print("\n\n".join(runs.as_text(table, width) for table in tables))
     try:
         Path(_OUTPUT.value).write_text(page.draw(found, tables))
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import statistics
 import textwrap
 from pathlib import Path
@@ -175,20 +176,28 @@ def _differences(runs: list[Run]) -> list[Table]:
 def _flat(tree: Any, path: str = "") -> list[tuple[str, str]]:
     if isinstance(tree, dict):
         return [leaf for key in tree for leaf in _flat(tree[key], f"{path}.{key}" if path else key)]
-    return [(path, str(tree))]
+    return [(path, re.sub(r"^gconv\.models\.\w+\.", "", str(tree)))]  # of a class its name
 
 
-def as_text(table: Table) -> str:
-    """A table for a terminal: numbers to the right, and the first column to the left."""
+def as_text(table: Table, width: int) -> str:
+    """A table for a terminal of that many characters: numbers to the right, and the first column to the left.
+
+    Columns for which there is no room follow below, beside the first one again.
+    """
     rows = [table.heads, *table.rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(table.heads))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width) for place, (cell, width) in enumerate(cells)
-        ).rstrip()
-        for cells in (list(zip(row, widths, strict=True)) for row in rows)
-    ]
-    return "\n".join([table.title, "", *lines, *(["", textwrap.fill(table.note, 100)] if table.note else [])])
+    blocks = [[0]]
+    for column in range(1, len(widths)):
+        if len(blocks[-1]) > 1 and sum(2 + widths[shown] for shown in [*blocks[-1], column]) - 2 > width:
+            blocks.append([0])
+        blocks[-1].append(column)
+    parts = []
+    for block in blocks:
+        lines = (
+            "  ".join(row[c].rjust(widths[c]) if c else row[c].ljust(widths[c]) for c in block).rstrip() for row in rows
+        )
+        parts.append("\n".join(lines))
+    return "\n\n".join([table.title, *parts, *([textwrap.fill(table.note, min(100, width))] if table.note else [])])
 
 
 def duration(seconds: float) -> str:
