@@ -32,8 +32,8 @@ def main(argv: list[str]) -> None:
         raise UserError("both --config=configs/TASK.py:MIXER[,NAME…] and --workdir=DIR are needed")
     try:
         config.lock()
-    except OSError as error:  # a file that isn't there shows only when its config is first used
-        raise UserError(f"--config: {error}") from error
+    except OSError as error:  # a file that isn't there shows only when its config is first used; its reason stands last
+        raise UserError(f"--config: {str(error).rpartition('] ')[2].rpartition('to load: ')[2]}") from error
     if "mixer" in config_flags.get_override_values(flags.FLAGS["config"]):
         raise UserError("config.mixer can't be overridden: it is the name after the colon of --config")
     import jax  # after the flags: a typo shouldn't wait for imports
