@@ -281,6 +281,8 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     if len(argv) != 2 or not flags.FLAGS.workdir:
         raise UserError("expected python -m experiments.run NAME [--workdir=DIR]")
+    if flags.FLAGS.dry_run and flags.FLAGS.commands:
+        raise UserError("--dry_run lists the missing runs and --commands prints their commands; give one of them")
     table = grid.of_columns(argv[1], flags.FLAGS.columns)
     grid.check(table, flags.FLAGS.preset)
     root = Path(flags.FLAGS.workdir) / argv[1] / (flags.FLAGS.preset or "full")

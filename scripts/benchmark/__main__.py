@@ -39,7 +39,11 @@ DTYPES = {"ops": "float32 where it doesn't say bf16", "full": "bfloat16"}
 def main(argv: list[str]) -> None:
     if len(argv) != 2 or argv[1] not in ("ops", "block", "step", "full", "data"):
         raise UserError(f"expected ops, block, step, full or data; got {' '.join(argv[1:]) or 'nothing'}")
-    what, folder = argv[1], cli.output_folder(_OUTPUT.value)
+    what = argv[1]
+    for flag, meant in ((_LENGTHS, ("ops", "block")), (_COLUMNS, ("full",))):
+        if flag.value is not None and what not in meant:
+            raise UserError(f"--{flag.name} is of {' and '.join(meant)}; {what} has no use for it")
+    folder = cli.output_folder(_OUTPUT.value)
     import jax
     import jaxlib
 

@@ -489,6 +489,7 @@ def test_runs_whose_width_is_timed_are_not_listed_for_others(tmp_path, monkeypat
     rows = {"a": Part("gconv"), "c": Part("gconv,match=time")}
     monkeypatch.setattr(run.grid, "table", lambda name: SMALL._replace(rows=rows, sweep=({},)))
     given = {"workdir": str(tmp_path), "preset": "small", "columns": None, "data_dir": "data", "commands": True}
+    given["dry_run"] = False
     monkeypatch.setattr(run.flags, "FLAGS", types.SimpleNamespace(**given))
     run.main(["run", "t"])
     listed, said = capsys.readouterr()
@@ -598,6 +599,7 @@ def test_what_is_not_there_is_named(tmp_path):
             ["main", "--preset=smokee"],
             "ListOps | gconv: config:gconv,smokee: unknown name 'smokee'; expected one of",
         ),
+        ("run", ["depth", "--dry_run", "--commands"], "prints their commands; give one of them"),
         ("table", ["heads"], "this table wasn't run; what was measured of its models is in"),
         ("run", ["main", "--workdir=setup.py"], "--workdir: setup.py/main/small can't be written"),
         (

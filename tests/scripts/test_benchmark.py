@@ -175,6 +175,8 @@ def test_every_task_with_a_config_has_its_throughput(monkeypatch):
 @pytest.mark.parametrize("arguments, message", [
     (["speed"], "expected ops, block, step, full or data; got speed"),
     (["ops", "--lengths=16,x"], "--lengths: expected whole numbers from 2 on; got 'x'"),
+    (["step", "--lengths=16"], "--lengths is of ops and block; step has no use for it"),
+    (["ops", "--columns=Text"], "--columns is of full; ops has no use for it"),
     (["data", "--output=/dev/null/x"], "--output: /dev/null/x can't be written"),
 ])  # fmt: skip
 def test_bad_arguments_end_in_one_line(arguments, message):
