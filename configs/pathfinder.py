@@ -3,8 +3,8 @@
     python -m gconv.main --config=configs/pathfinder.py:gconv --workdir=runs/pathfinder_gconv
 
 200,000 images are generated the first time, some minutes on 2 cores, with the parameters of LRA's hard split (Tay et
-al. 2021). They are not LRA's own, and results say so; python -m gconv.prepare pathfinder --source=DIR reads LRA's from
-its release.
+al. 2021), or 108,000 of shorter contours for `small`. They are not LRA's own, and results say so; python -m
+gconv.prepare pathfinder --source=DIR reads LRA's from its release.
 
 published test accuracy (%): gconv not found task by task in a readable text, gconv,sgconv 95.46 (Li et al. 2022), ssm
 95.33 (S5, Smith et al. 2023), attention none by this recipe (pretrained on the tasks' own inputs 86.21 on average, Amos

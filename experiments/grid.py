@@ -144,7 +144,7 @@ def check(table: Table, preset: str) -> None:
     for row, column, points in runs(table, preset):
         try:
             config_of(unmatched(points[0][0]))
-        except (ImportError, ValueError, KeyError, TypeError) as error:
+        except (ModuleNotFoundError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{column} | {row}: {error.args[0]}") from error
 
 

@@ -1,7 +1,7 @@
 """Parameterisations of the kernel, in gconv's block; two cores carry --columns=ListOps,Text,Image."""
 
 from experiments.grid import Part, Table
-from experiments.main import TASKS
+from experiments.main import CONTOURS, TASKS
 
 TABLE = Table(
     title="Kernel parameterisations by task, gconv's block, one width for all",
@@ -19,4 +19,5 @@ TABLE = Table(
     sweep=tuple(  # parameterisations move unequally far; main finds convolutions best with that norm and rate
         {"model.norm": "batch", "optim.lr": 1e-2, "optim.kernel_lr": rate} for rate in (3e-3, 1e-2, 3e-2)
     ),
+    note=CONTOURS,
 )

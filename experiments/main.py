@@ -1,7 +1,7 @@
 """The main table: every token mixer on every task, in one block, with equal parameters.
 
-Two cores carry three of the tasks: --columns=ListOps,Text,Image. `experiments.lra` is the table of the published
-settings, at their own rates.
+Two cores carry --columns=ListOps,Text,Image in two hours, and Pathfinder in six. `experiments.lra` is the table of the
+published settings, at their own rates.
 """
 
 from experiments.grid import Part, Table, rates, with_norms
@@ -29,6 +29,8 @@ MIXERS = {
     "attention, original": "transformer",
 }
 
+CONTOURS = "In the small setting Pathfinder has contours of 6 paddles, and five times the steps of the others."
+
 TABLE = Table(
     title="Token mixers by task, each at the width that gives it the parameters of modern attention",
     rows={row: Part(mixer if mixer == "attention" else f"{mixer},match=parameters") for row, mixer in MIXERS.items()},
@@ -36,5 +38,6 @@ TABLE = Table(
     sweep=with_norms(rates(3e-3, 1e-2)),
     note="Hybrid: attention is the second of the small setting's two layers, and every fourth of the full setting's."
     " Local: 15 and 61 taps. Heads ask for widths in steps, so the hybrid has 7 to 21% more parameters than attention."
+    f" {CONTOURS}"
     " Plain: conv–GELU–conv and a perceptron, bidirectional; the table of stacks has the question's to the letter.",
 )

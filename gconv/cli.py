@@ -8,7 +8,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -29,11 +29,16 @@ def _print_whole(unraisable: "sys.UnraisableHookArgs") -> None:
     sys.stderr.write(where + "".join(trace))
 
 
+_HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("help", "helpfull", "helpshort", "helpxml", "?")}
+
+
 def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv, known_only=False)
-    except SystemExit:  # of --help and its like, after which absl has 1
-        sys.exit(0)
+    except SystemExit as ended:  # after help absl has 1
+        sys.exit(0 if _HELP.intersection(argv) else ended.code)
+    except BrokenPipeError:
+        _stop_printing()
     except Exception as error:  # of absl, of ml_collections, or of a config file itself
         cause: Any = error
         while isinstance(cause, KeyError | AttributeError) and cause.args:  # a KeyError's own text is in quotes
@@ -52,9 +57,8 @@ def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]
         try:
             main(argv)
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever read the output, `head` for one, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
+        except BrokenPipeError:
+            _stop_printing()
         except (UserError, Stopped, KeyboardInterrupt) as error:
             sys.exit(status_of(error))
         except OSError as error:
@@ -63,6 +67,12 @@ def _reporting(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]
             sys.exit(status_of(UserError(": ".join(filter(None, (error.filename, error.strerror or str(error)))))))
 
     return reported
+
+
+def _stop_printing() -> NoReturn:
+    """Whoever read the output, `head` for one, has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def output_folder(path: str | None) -> Path | None:

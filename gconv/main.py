@@ -8,6 +8,7 @@ before or after training or by a second Ctrl-C, 1 anything else. After 75, 130, 
 """
 
 import os
+import re
 import sys
 
 from absl import flags
@@ -33,7 +34,9 @@ def main(argv: list[str]) -> None:
     try:
         config.lock()
     except OSError as error:  # a file that isn't there shows only when its config is first used; its reason stands last
-        raise UserError(f"--config: {str(error).rpartition('] ')[2].rpartition('to load: ')[2]}") from error
+        raise UserError(
+            "--config: " + re.sub(r".*(\[Errno \d+\]|to load:) ", "", str(error), flags=re.DOTALL)
+        ) from error
     if "mixer" in config_flags.get_override_values(flags.FLAGS["config"]):
         raise UserError("config.mixer can't be overridden: it is the name after the colon of --config")
     import jax  # after the flags: a typo shouldn't wait for imports

@@ -5,8 +5,10 @@
     python -m gconv.prepare --show TASK[/VARIANT] --data_dir=DIR [--sheet=FILE.png]
 
 --source names a folder with Long Range Arena's release, unpacked, or with the archives of IMDb and CIFAR-10. Without it
-archives are downloaded from their official addresses; ListOps, Pathfinder and Path-X are generated. `all` prepares
-whatever can be had, and says of each other task what it needs. --show draws a sheet of examples and histograms.
+archives are downloaded from their official addresses; ListOps, Pathfinder and Path-X are generated. VARIANT is `lra`,
+which is meant where none is named, `short`, which the small setting of ListOps and Pathfinder has, or `smoke`. `all`
+prepares whatever can be had of the first, and says of each other task what it needs. --show draws a sheet of examples
+and histograms.
 """
 
 import sys

@@ -47,6 +47,12 @@ def test_help_is_no_failure(flag):
     assert done.returncode == 0 and "--data_dir: folder of the prepared data sets" in done.stdout and not done.stderr
 
 
+def test_a_config_that_ends_the_command_keeps_its_status(tmp_path):
+    (tmp_path / "mine.py").write_text("import sys\n\n\ndef get_config(arg):\n    sys.exit(3)\n")
+    done = command("gconv.main", f"--config={tmp_path}/mine.py:gconv", f"--workdir={tmp_path}/run")
+    assert done.returncode == 3
+
+
 @pytest.mark.parametrize("number, path, line", [
     (errno.ENOSPC, None, "error: No space left on device\n"),
     (errno.ENOSPC, "runs/b.json", "error: runs/b.json: No space left on device\n"),
@@ -95,6 +101,7 @@ SMOKE = "--config=configs/listops.py:gconv,smoke"
             "expected match= one of parameters, flops, flops_direct, time",
         ),
         (["--config=configs/speech.py:gconv"], "error: --config: No such file or directory: 'configs/speech.py'\n"),
+        (["--config=/tmp/a] b.py:gconv"], "error: --config: No such file or directory: '/tmp/a] b.py'\n"),
         (["--config=configs"], "error: --config: Is a directory: 'configs'\n"),
         (["--config="], "error: --config: Path to config file is an empty string."),
         ([], "both --config=configs/TASK.py:MIXER[,NAME…] and --workdir=DIR are needed"),

@@ -78,7 +78,7 @@ def test_on_a_narrow_terminal_columns_follow_below_beside_the_first():
 
 
 def test_classes_are_told_by_their_names(tmp_path):
-    mixers = ("gconv.models.mixers.Attention", "mine.mixers.Attention")
+    mixers = ("gconv.models.mixers.attention.Attention", "mine.mixers.Attention")
     found = runs.read([write(tmp_path, name, 100, mixer=mixer) for name, mixer in zip("ab", mixers, strict=True)])
     assert ["config.mixer", "Attention", "mine.mixers.Attention"] in runs.tables(found)[2].rows
 

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
 
     found = runs.read(argv[1:])
     tables = runs.tables(found)
-    width = shutil.get_terminal_size((sys.maxsize, 0)).columns  # all there is where the output isn't a terminal
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     print("\n\n".join(runs.as_text(table, width) for table in tables))
     try:
         Path(_OUTPUT.value).write_text(page.draw(found, tables))

@@ -176,7 +176,7 @@ def _differences(runs: list[Run]) -> list[Table]:
 def _flat(tree: Any, path: str = "") -> list[tuple[str, str]]:
     if isinstance(tree, dict):
         return [leaf for key in tree for leaf in _flat(tree[key], f"{path}.{key}" if path else key)]
-    return [(path, re.sub(r"^gconv\.models\.\w+\.", "", str(tree)))]  # of a class its name
+    return [(path, re.sub(r"^gconv\.models\.(\w+\.)+", "", str(tree)))]  # of our classes the name
 
 
 def as_text(table: Table, width: int) -> str:

@@ -167,7 +167,7 @@ def _rivals(boundary: str, operands: dict[str, list[np.ndarray]], exact: Any) ->
     x, kernel, dy = operands["bcl"]
     flops = 2 * x.size * kernel.shape[1]
     if boundary == "circular" and flops <= _here(MOST_DIRECT):
-        slow = flops > SLOW / 8
+        slow = flops > SLOW / 8  # then its error would cost one more call, of seconds
         call = functools.partial(rivals.torch_direct, torch, x, kernel, dy)
         yield Case(PYTORCH_DIRECT, boundary, *_torch(torch, call, None if slow else exact), slow=slow)
 
@@ -265,7 +265,7 @@ def _torch(
     exact: Callable[[], tuple[jax.Array, ...]] | None = None,
     layout: str = "bcl",
 ) -> tuple[Callable[[bool], Callable[[], None]], Callable[[], dict[str, Any]]]:
-    """The same of a function of `rivals`, without its memory, of which PyTorch gives no account on a CPU."""
+    """What `_jax` gives, of a function of `rivals`: but for the memory, of which PyTorch gives no account on a CPU."""
 
     def run(gradient: bool) -> Callable[[], None]:
         return rivals.repeated(torch, call(gradient=gradient), _here(CALLS))

@@ -90,8 +90,9 @@ def torch_direct(
         with torch.set_grad_enabled(gradient):
             around = torch.nn.functional.pad(x, (0, length - 1), mode="circular")
             y = torch.nn.functional.conv1d(around, kernel[:, None], groups=x.shape[1])
-        if gradient:
-            y.backward(dy)
+        if not gradient:
+            return (y,)
+        y.backward(dy)
         return y.detach(), x.grad, kernel.grad
 
     return run
@@ -106,8 +107,9 @@ def torch_attention(torch: Any, q: np.ndarray, gradient: bool, dtype: Any = None
         q.grad = k.grad = v.grad = None
         with torch.set_grad_enabled(gradient):
             y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-        if gradient:
-            y.backward(dy)
+        if not gradient:
+            return (y,)
+        y.backward(dy)
         return y.detach(), q.grad, k.grad, v.grad
 
     return run

@@ -101,7 +101,7 @@ def test_pathfinders_set_is_the_generators_and_says_so(tmp_path):
 
 def test_the_short_variant_is_of_short_contours_and_generated_only(tmp_path, monkeypatch):
     for split in tasks.SPLITS:
-        monkeypatch.setattr(Pathfinder.BUILDER_CONFIGS[1], split, 8)
+        monkeypatch.setattr(Pathfinder.builder_configs["short"], split, 8)
     data = load("pathfinder", tmp_path, "short", length=1024)
     expected = [example.image.reshape(-1) for example in generate(SHORT, 0, 0, 24)]
     np.testing.assert_array_equal(np.concatenate([data.splits[split].inputs for split in tasks.SPLITS]), expected)
@@ -122,7 +122,7 @@ def test_a_split_is_written_a_shard_at_a_time(tmp_path, monkeypatch, size):
 
 def test_writing_holds_a_shard_and_not_the_split(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "SHARD", 100)
-    monkeypatch.setattr(Pathfinder.BUILDER_CONFIGS[2], "train", 10_000)
+    monkeypatch.setattr(Pathfinder.builder_configs["smoke"], "train", 10_000)
     image = np.zeros((32, 32), np.uint8)
     monkeypatch.setattr(pathfinder, "resumable", lambda *_: (Example(image + i % 251, 0) for i in range(10_128)))
     tracemalloc.start()
@@ -134,7 +134,7 @@ def test_writing_holds_a_shard_and_not_the_split(tmp_path, monkeypatch):
 
 def test_a_set_that_was_generated_otherwise_is_refused(tmp_path, monkeypatch):
     load("pathfinder", tmp_path, "smoke", length=1024)
-    monkeypatch.setattr(Pathfinder.BUILDER_CONFIGS[2], "seed", 1)
+    monkeypatch.setattr(Pathfinder.builder_configs["smoke"], "seed", 1)
     with pytest.raises(UserError, match=r"was generated .* seed 0, .* makes what is generated .* seed 1, .*: remove"):
         load("pathfinder", tmp_path, "smoke", length=1024)
 

@@ -38,12 +38,13 @@ _SMOKE = Variant(name="smoke", description="A few images of 32 × 32.", train=19
 
 
 class Pathfinder(Builder):
-    """`image`: the grey pixels, row by row; `label`: 1 where one contour joins the two dots. 160k / 20k / 20k images.
+    """`image`: the grey pixels, row by row; `label`: 1 where one contour joins the two dots.
 
-    LRA's hard split. Where its release is given, the images are taken in the order of their numbered folders, and in a
-    folder in that of its metadata: the first 80% are for training, the next 10% for validation, the last 10% for the
-    test, which are the slices of LRA's pipeline. (LRA cuts them after TensorFlow Datasets has shuffled the images by
-    their names, and S4 cuts by a seed of its own, so the members of the splits differ from either's.)
+    The variant `lra` is LRA's hard split, 160k / 20k / 20k images. Where its release is given, the images are taken in
+    the order of their numbered folders, and in a folder in that of its metadata: the first 80% are for training, the
+    next 10% for validation, the last 10% for the test, which are the slices of LRA's pipeline. (LRA cuts them after
+    TensorFlow Datasets has shuffled the images by their names, and S4 cuts by a seed of its own, so the members of the
+    splits differ from either's.)
     """
 
     VERSION = tfds.core.Version("1.0.0")

@@ -1,10 +1,10 @@
 """Pathfinder and Path-X: do two dots lie on the same dashed contour? (Linsley et al. 2018, arXiv:1805.08315)
 
 An image shows two long snakes of paddles and a few short ones as distractors. One dot marks the first tip of a long
-snake, another the last tip of the same snake (label 1) or of the other one (label 0). The parameters are those of Long
-Range Arena (Tay et al. 2021), hard split: Pathfinder is 32 × 32, Path-X 128 × 128. The steps, and quirks of them that
-shape the distribution, follow the published stimulus generator; they are marked as quirks where a reader would expect
-something else.
+snake, another the last tip of the same snake (label 1) or of the other one (label 0). The parameters in STIMULI are
+those of Long Range Arena (Tay et al. 2021), hard split: Pathfinder is 32 × 32, Path-X 128 × 128. The steps, and quirks
+of them that shape the distribution, follow the published stimulus generator; they are marked as quirks where a reader
+would expect something else.
 
 Positions are (row, column), rows downwards. Angles are in radians, with (sin, cos) for (row, column). Every random
 number is a hash of the seed, the image's index and the number's place in that image. Sines enter through the
@@ -36,7 +36,7 @@ STIMULI = {
     128: Stimulus(128, 1, 5, 1.5, (2, 3), 20, 1.8, 3.0, target_contrast=0.9, distractor_contrast=0.9, distractors=8),
     256: Stimulus(256, 22, 5, 2.0, (3,), 27, 1.8, 5.0, target_contrast=1.0, distractor_contrast=1.0, distractors=7),
 }
-# The reference's own default, at LRA's size: contours less than half as long, among more and shorter distractors.
+# The reference's shortest contours, with as many distractors of a third of their length as LRA's rule gives, 20 // 2.
 SHORT = STIMULI[32]._replace(paddles=6, distractor_paddles=2, distractors=10)
 
 
