@@ -103,7 +103,7 @@ def test_a_table_is_made_by_the_commands_that_it_lists(tmp_path, monkeypatch, ca
     one = Table("One", {"a": Part("gconv")}, {"ListOps": Part("listops,smoke", quick)}, seeds=(0, 1), sweep=sweep)
     monkeypatch.setattr(run.grid, "table", lambda name: one)
     given = {"workdir": str(tmp_path), "preset": "", "columns": None, "data_dir": str(tmp_path / "data")}
-    monkeypatch.setattr(run.flags, "FLAGS", types.SimpleNamespace(**given, commands=True))
+    monkeypatch.setattr(run.flags, "FLAGS", types.SimpleNamespace(**given, commands=True, dry_run=False))
     for expected in (2, 1, 0):
         run.main(["run", "t"])
         listed = capfd.readouterr().out.splitlines()
