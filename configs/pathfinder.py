@@ -102,7 +102,7 @@ def smoke(config: ConfigDict) -> None:
 
 
 def small(config: ConfigDict) -> None:
-    """Contours of 6 paddles on images averaged to 16 × 16, all of them, for 3,000 steps: it is learnt late."""
+    """Contours of 6 paddles on images averaged to 16 × 16, all of them, for 3,000 steps."""
     base.small(config, length=256)
     config.data.variant = "short"
     config.data.pool = 2

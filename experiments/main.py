@@ -1,7 +1,7 @@
 """The main table: every token mixer on every task, in one block, with equal parameters.
 
-Two cores carry --columns=ListOps,Text,Image in an hour or two, and Pathfinder in three. `experiments.lra` is the table
-of the published settings, at their own rates.
+Two cores carry --columns=ListOps,Text,Image in an hour or two, and Pathfinder in about three. `experiments.lra` is the
+table of the published settings, at their own rates.
 """
 
 from experiments.grid import Part, Table, rates, with_norms

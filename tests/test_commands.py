@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,15 @@ def test_a_training_process_has_the_fast_allocator_or_the_users_own(theirs):
 def test_help_is_no_failure(flag):
     done = command("gconv.prepare", flag)
     assert done.returncode == 0 and "--data_dir: folder of the prepared data sets" in done.stdout and not done.stderr
+
+
+def test_help_whose_reader_has_seen_enough_is_no_bad_input():
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = [sys.executable, "-m", "gconv.prepare", "--help"]
+    done = subprocess.run(arguments, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert done.returncode in (0, 128 + signal.SIGPIPE) and not done.stderr
 
 
 def test_a_config_that_ends_the_command_keeps_its_status(tmp_path):

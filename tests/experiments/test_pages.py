@@ -696,7 +696,8 @@ def test_what_the_answer_says_of_every_mixer_is_in_the_records():
 
 
 def test_what_the_answer_says_of_contours_is_in_the_records():
-    cells = table.cells(grid.read_records("main", "small"))
+    records = grid.read_records("main", "small")
+    cells = table.cells(records)
     found = {row: cell for (row, column), cell in cells.items() if column == "Pathfinder" and cell.accuracies}
     plain, modern, original = "gconv, plain (the question's)", "attention, modern", "attention, original"
     assert all(len(cell.accuracies) == 3 for cell in found.values())
@@ -708,6 +709,10 @@ def test_what_the_answer_says_of_contours_is_in_the_records():
     assert not ahead("gconv", plain)[1]
     assert ahead("gconv", "MLP-Mixer") == (pytest.approx(13.7, abs=0.3), True)
     assert ahead("gconv", original) == (pytest.approx(12.9, abs=0.3), True)
+    assert ahead("gconv", "gconv, multi-resolution kernel") == (pytest.approx(18.3, abs=0.3), True)
+    of_convolutions = [r for r in records if r["column"] == "Pathfinder" and "gconv" in r["row"] and "result" in r]
+    layer = [r["result"] for r in of_convolutions if r["swept"]["model.norm"] == "layer"]
+    assert len(layer) == 6 and max(result["test_accuracy"] - result["chance"] for result in layer) < 0.011
     assert all(ahead("gconv", row)[1] for row in found if row not in ("gconv", plain))
 
     def by_seed(row):
